@@ -1,0 +1,16 @@
+/* common/events.h - structured log: events with stable ids that an operator can search and act on.
+ *
+ * Lines go to stderr as "LEVEL event-id: text key=value ..." (journald adds the rest); under systemd also as
+ * native fields MOULT_EVENT=..., so `journalctl MOULT_EVENT=push-failed` works. docs/events.md lists the ids with
+ * what is and is not affected and what to do. Library code returns errors; only the one who decides logs. */
+#pragma once
+
+#include <glib.h>
+
+typedef enum { EVENT_DEBUG, EVENT_INFO, EVENT_NOTICE, EVENT_WARNING, EVENT_ERROR } EventLevel;
+
+/* Lowest level that is written; default INFO. */
+void event_set_level(EventLevel level);
+
+/* @fields: alternating key, value strings, ended by NULL; values are escaped. */
+void event_log(EventLevel level, const char *event_id, const char *text, ...) G_GNUC_NULL_TERMINATED;
