@@ -1,0 +1,18 @@
+/* guest-agent/methods.h - what a peer may ask, who may ask it, and who answers.
+ *
+ * The session has passed the frame gate and the content gate (proto/refusal.h) before a message comes here;
+ * this is the state gate. What no row names is answered with an error; an error is never answered. */
+#pragma once
+
+#include "guest-agent/peers.h"
+#include "guest-agent/push.h"
+
+struct methods {
+        Pushes *pushes;
+        Peers *peers;
+        const char *software, *boot_id;
+        gint64 started_us; /* monotonic */
+        gboolean stopping; /* nothing new is begun */
+};
+
+void methods_dispatch(const struct methods *methods, Peer *p, const Message *m);

@@ -1,0 +1,23 @@
+/* guest-agent/worker.h - one thread that does blocking work in order, so that the main loop never blocks.
+ *
+ * The thread exists only while there is work (and a few seconds after). Results come back as calls from the
+ * main context in which the worker was made. */
+#pragma once
+
+#include <glib.h>
+
+typedef struct Worker Worker;
+typedef void (*worker_func)(gpointer job);
+
+Worker *worker_new(void);
+/* Waits for the queued work. */
+void worker_free(Worker *w);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Worker, worker_free)
+
+/* @run in the thread, after what was pushed before; then @done (may be NULL) from the main context. */
+void worker_push(Worker *w, worker_func run, worker_func done, gpointer job);
+/* Jobs pushed whose `done` has not run. Main thread. */
+unsigned worker_pending(const Worker *w);
+
+/* Calls @func(@data) once from @context's loop, never from here (g_main_context_invoke() may). Any thread. */
+void main_context_post(GMainContext *context, worker_func func, gpointer data);
