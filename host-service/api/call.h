@@ -1,0 +1,99 @@
+/* host-service/api/call.h - one request on its way to its answer, and the table of routes. */
+#pragma once
+
+#include <libsoup/soup.h>
+
+#include "host-service/api/api.h"
+#include "host-service/api/fields.h"
+#include "host-service/catalogue/json.h"
+
+#define API_BODY_MAX   (1024u * 1024u)
+#define API_PARAMS_MAX 2
+
+struct Api {
+        const struct host_env *env;
+        Catalogue *catalogue;
+        Jobs *jobs;
+        Releases *releases;
+        const struct guest_view *guests;
+        struct api_config config;
+        SoupServer *server;
+        struct api_connections *connections;
+        struct api_streams *streams;
+        gint64 started_us; /* monotonic */
+        GHashTable *calls; /* struct api_call that are answered later */
+};
+
+struct api_route;
+struct api_call {
+        Api *api; /* NULL once the API is gone: only free */
+        const struct api_route *route;
+        SoupServerMessage *msg;
+        char *params[API_PARAMS_MAX]; /* of the path, in order */
+        GHashTable *query;            /* text -> text; never NULL */
+        JsonObject *body;             /* never NULL for a POST: {} if there was none */
+        guint status;                 /* 0: no answer yet */
+        JsonObject *answer;
+        JsonObject *kept;       /* what an Idempotency-Key keeps instead: without secrets; NULL: the answer */
+        const char *changed_vm; /* the guests' side is told of it once the change is on record */
+        gboolean later;
+        gulong gone_handler;
+};
+
+struct api_route {
+        const char *method, *pattern; /* "/v1/vms/{name}" */
+        const char *(*param_refusal[API_PARAMS_MAX])(const char *text);
+        const struct field *query, *body; /* NULL: none allowed */
+        /* Pure; for rules over several members; NULL or the reason, owned by the caller. May be NULL. */
+        char *(*refusal)(JsonObject *body);
+        /* Answers (call_answer), or calls call_later(), or fails. Within a POST a transaction is open. */
+        gboolean (*act)(struct api_call *call, GError **error);
+};
+
+extern const struct api_route api_routes[];
+extern const guint api_route_count;
+
+/* The route of @method and @raw_path (still escaped); fills @params (owned by the caller). NULL: @ret_allow
+ * is NULL if there is no such path, else the methods that it has (owned by the caller). */
+const struct api_route *api_route_find(const char *method, const char *raw_path, char *params[API_PARAMS_MAX],
+                                       char **ret_allow);
+
+/* Takes @answer. */
+void call_answer(struct api_call *call, guint status, JsonObject *answer);
+guint call_status_of(const GError *error);
+/* {"error": {"code", "text", "hint"}} */
+JsonObject *call_error_json(const GError *error);
+/* The answer comes later: call_answer() or call_fail(), then call_done(), exactly once; also if the client is
+ * gone. */
+void call_later(struct api_call *call);
+void call_fail(struct api_call *call, const GError *error);
+void call_done(struct api_call *call);
+void call_free(struct api_call *call);
+/* Writes the answer into the message. */
+void call_write(SoupServerMessage *msg, guint status, JsonObject *answer);
+/* {"operation": {...}} with its pushes. */
+gboolean call_answer_operation(struct api_call *call, guint status, const char *id, GError **error);
+
+/* The acts. */
+gboolean api_status_get(struct api_call *call, GError **error);
+gboolean api_openapi_get(struct api_call *call, GError **error);
+gboolean api_vms_list(struct api_call *call, GError **error);
+gboolean api_vms_add(struct api_call *call, GError **error);
+gboolean api_vms_get(struct api_call *call, GError **error);
+gboolean api_vms_remove(struct api_call *call, GError **error);
+gboolean api_vms_history(struct api_call *call, GError **error);
+gboolean api_vms_rollback(struct api_call *call, GError **error);
+gboolean api_releases_list(struct api_call *call, GError **error);
+gboolean api_releases_import(struct api_call *call, GError **error);
+gboolean api_releases_get(struct api_call *call, GError **error);
+gboolean api_releases_verify(struct api_call *call, GError **error);
+gboolean api_releases_remove(struct api_call *call, GError **error);
+gboolean api_pushes_add(struct api_call *call, GError **error);
+gboolean api_operations_list(struct api_call *call, GError **error);
+gboolean api_operations_get(struct api_call *call, GError **error);
+gboolean api_operations_cancel(struct api_call *call, GError **error);
+gboolean api_operations_plan(struct api_call *call, GError **error);
+gboolean api_events_get(struct api_call *call, GError **error);
+
+/* Refuses with BUSY when too many operations are unfinished. */
+gboolean api_check_room(Api *api, GError **error);

@@ -1,0 +1,174 @@
+/* host-service/api/refusal.c - the content gate for single values of requests. */
+#include "host-service/api/refusal.h"
+
+#include <string.h>
+#include <sys/un.h>
+
+#include "host-service/catalogue/operations.h"
+#include "host-service/catalogue/pushes.h"
+#include "proto/limits.h"
+
+#define JSON_DEPTH_MAX 16
+#define ALNUM_LOWER    "abcdefghijklmnopqrstuvwxyz0123456789"
+#define ALNUM          ALNUM_LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+/* 1..64 bytes, the first one of @first, the others of @others. */
+static gboolean is_name(const char *text, gsize len, const char *first, const char *others)
+{
+        return len >= 1 && len <= LIMIT_NAME_BYTES && strchr(first, text[0]) && strspn(text, others) >= len;
+}
+
+const char *vm_name_refusal(const char *text)
+{
+        if (!is_name(text, strlen(text), ALNUM, ALNUM "._-"))
+                return "must be 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit";
+        return NULL;
+}
+
+const char *release_name_refusal(const char *text)
+{
+        if (!is_name(text, strlen(text), ALNUM_LOWER, ALNUM_LOWER "+.-"))
+                return "must be 1 to 64 of a-z 0-9 + . -, beginning with a letter or digit";
+        return NULL;
+}
+
+const char *release_version_refusal(const char *text)
+{
+        if (!is_name(text, strlen(text), ALNUM, ALNUM "+.:~-"))
+                return "must be 1 to 64 of A-Z a-z 0-9 + . : ~ -, beginning with a letter or digit";
+        return NULL;
+}
+
+const char *release_spec_refusal(const char *text)
+{
+        const char *equals = strchr(text, '=');
+
+        if (!is_name(text, equals ? (gsize)(equals - text) : strlen(text), ALNUM_LOWER, ALNUM_LOWER "+.-") ||
+            (equals && release_version_refusal(equals + 1)))
+                return "must be NAME or NAME=VERSION";
+        return NULL;
+}
+
+const char *operation_id_refusal(const char *text)
+{
+        return operation_id_is_valid(text) ? NULL
+                                           : "must be an operation's id: 26 digits and capital letters";
+}
+
+const char *operation_state_refusal(const char *text)
+{
+        OperationState s;
+
+        return operation_state_parse(text, &s)
+                       ? NULL
+                       : "must be queued, running, succeeded, failed, cancelled or partial";
+}
+
+const char *operation_kind_refusal(const char *text)
+{
+        static const char *const kinds[] = {"push", "rollback", "release-import", "release-verify", NULL};
+
+        return g_strv_contains(kinds, text) ? NULL
+                                            : "must be push, rollback, release-import or release-verify";
+}
+
+const char *transport_refusal(const char *text)
+{
+        PushTransport t;
+
+        return push_transport_parse(text, &t) ? NULL : "must be auto, ivshmem, pmem, virtio-serial or tls";
+}
+
+const char *sync_mode_refusal(const char *text)
+{
+        return g_str_equal(text, "fast") || g_str_equal(text, "gentle") ? NULL : "must be fast or gentle";
+}
+
+const char *merge_method_refusal(const char *text)
+{
+        Moult__MergeMethod m;
+
+        return push_merge_parse(text, &m) ? NULL : "must be auto, overlay, bind or union";
+}
+
+const char *file_path_refusal(const char *text)
+{
+        if (text[0] != '/')
+                return "must be an absolute path";
+        if (strlen(text) > LIMIT_PATH_BYTES)
+                return "must be at most 4095 bytes long";
+        return NULL;
+}
+
+const char *socket_path_refusal(const char *text)
+{
+        struct sockaddr_un address;
+
+        if (text[0] != '/' || text[1] == '\0')
+                return "must be the absolute path of a Unix socket";
+        if (strlen(text) >= sizeof address.sun_path)
+                return "must be at most 107 bytes long: a socket's address holds no more";
+        for (const char *p = text; *p; p++)
+                if (g_ascii_iscntrl(*p))
+                        return "must not hold control characters";
+        return NULL;
+}
+
+static gboolean is_printable(const char *text, gsize min, gsize max)
+{
+        gsize len = strlen(text);
+
+        for (gsize i = 0; i < len; i++)
+                if (!g_ascii_isgraph(text[i]))
+                        return FALSE;
+        return len >= min && len <= max;
+}
+
+const char *join_token_refusal(const char *text)
+{
+        if (g_str_has_prefix(text, JOIN_TOKEN_PREFIX))
+                return "must be the secret alone: the answer has the whole token";
+        return is_printable(text, 16, 128) ? NULL
+                                           : "must be 16 to 128 printable ASCII characters without spaces";
+}
+
+const char *idempotency_key_refusal(const char *text)
+{
+        return is_printable(text, 1, 128) ? NULL
+                                          : "must be 1 to 128 printable ASCII characters without spaces";
+}
+
+const char *json_text_refusal(const char *text, gsize len)
+{
+        /* Brackets, signs, digits, and the letters of true, false, null and of exponents. */
+        static const char outside[] = " \t\r\n{}[]:,\"0123456789+-.eEtrufalsn";
+        gboolean in_string = FALSE;
+        int depth = 0;
+
+        if (!g_utf8_validate(text, (gssize)len, NULL))
+                return "the body is not UTF-8 text";
+        for (gsize i = 0; i < len; i++) {
+                char ch = text[i];
+
+                if (in_string) {
+                        if ((guchar)ch < 0x20)
+                                return "the body is not JSON: a control character in a string";
+                        if (ch == '\\' && len - i > 5 && strncmp(text + i, "\\u0000", 6) == 0)
+                                return "the body has a NUL character in a string";
+                        if (ch == '\\')
+                                i++;
+                        else if (ch == '"')
+                                in_string = FALSE;
+                        continue;
+                }
+                if (ch == '\0' || !strchr(outside, ch))
+                        return "the body is not JSON";
+                if (ch == '"')
+                        in_string = TRUE;
+                else if ((ch == '{' || ch == '[') && ++depth > JSON_DEPTH_MAX)
+                        return "the body is nested too deeply";
+                else if (ch == '}' || ch == ']')
+                        depth--;
+        }
+        return in_string || depth != 0 ? "the body is not JSON: it ends too early" : NULL;
+}

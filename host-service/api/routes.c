@@ -1,0 +1,131 @@
+/* host-service/api/routes.c - every path that the API has, and what its requests may hold. docs/openapi.yaml
+ * has the same for readers; a test compares the two. */
+#include "host-service/api/call.h"
+#include "host-service/api/refusal.h"
+#include "proto/limits.h"
+
+#define VMS_IN_PUSH_MAX        1024
+#define CONFIRM_TIMEOUT_MAX_MS (24 * 3600 * 1000)
+
+static const struct field vm_body[] = {
+        {"name", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"qmp", FIELD_TEXT, FALSE, 0, 0, socket_path_refusal},
+        {"agent", FIELD_TEXT, FALSE, 0, 0, socket_path_refusal},
+        {"network", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"token", FIELD_FLAG_OR_TEXT, FALSE, 0, 0, join_token_refusal},
+        {0},
+};
+
+static char *vm_body_refusal(JsonObject *body)
+{
+        gboolean network = json_object_get_boolean_member_with_default(body, "network", FALSE);
+
+        if (!network && !json_object_has_member(body, "agent"))
+                return g_strdup(
+                        "a VM needs \"agent\" (the socket of its virtio-serial port), or \"network\": true");
+        if (!network && json_object_has_member(body, "token"))
+                return g_strdup("\"token\" is for VMs with \"network\": true");
+        return NULL;
+}
+
+static const struct field release_body[] = {
+        {"path", FIELD_TEXT, TRUE, 0, 0, file_path_refusal},
+        {0},
+};
+
+static const struct field push_body[] = {
+        {"release", FIELD_TEXT, TRUE, 0, 0, release_spec_refusal},
+        {"vms", FIELD_TEXTS, TRUE, 1, VMS_IN_PUSH_MAX, vm_name_refusal},
+        {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"transport", FIELD_TEXT, FALSE, 0, 0, transport_refusal},
+        {"allow_drift", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"sync", FIELD_TEXT, FALSE, 0, 0, sync_mode_refusal},
+        {"confirm_timeout_ms", FIELD_NUMBER, FALSE, 1000, CONFIRM_TIMEOUT_MAX_MS, NULL},
+        {"strict_window", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"merge", FIELD_TEXT, FALSE, 0, 0, merge_method_refusal},
+        {"instant", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"restart_stale", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"workers", FIELD_NUMBER, FALSE, 0, 64, NULL},
+        {0},
+};
+
+static const struct field rollback_body[] = {
+        {"generation", FIELD_NUMBER, FALSE, 0, G_MAXINT64, NULL},
+        {"force", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {0},
+};
+
+static const struct field release_query[] = {
+        {"entries", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"first", FIELD_NUMBER, FALSE, 0, LIMIT_ENTRIES, NULL},
+        {"count", FIELD_NUMBER, FALSE, 1, 1000, NULL},
+        {0},
+};
+
+static const struct field releases_query[] = {
+        {"name", FIELD_TEXT, FALSE, 0, 0, release_name_refusal},
+        {0},
+};
+
+static const struct field history_query[] = {
+        {"limit", FIELD_NUMBER, FALSE, 1, LIMIT_HISTORY, NULL},
+        {0},
+};
+
+static const struct field operations_query[] = {
+        {"state", FIELD_TEXT, FALSE, 0, 0, operation_state_refusal},
+        {"kind", FIELD_TEXT, FALSE, 0, 0, operation_kind_refusal},
+        {"before", FIELD_TEXT, FALSE, 0, 0, operation_id_refusal},
+        {"limit", FIELD_NUMBER, FALSE, 1, 1000, NULL},
+        {0},
+};
+
+static const struct field plan_query[] = {
+        {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {"first", FIELD_NUMBER, FALSE, 0, LIMIT_ENTRIES, NULL},
+        {"count", FIELD_NUMBER, FALSE, 1, 1000, NULL},
+        {0},
+};
+
+static const struct field events_query[] = {
+        {"after", FIELD_NUMBER, FALSE, 0, G_MAXINT64, NULL},
+        {"operation", FIELD_TEXT, FALSE, 0, 0, operation_id_refusal},
+        {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {0},
+};
+
+#define VM                                                                                                   \
+        {                                                                                                    \
+                vm_name_refusal                                                                              \
+        }
+#define RELEASE                                                                                              \
+        {                                                                                                    \
+                release_name_refusal, release_version_refusal                                                \
+        }
+#define ID                                                                                                   \
+        {                                                                                                    \
+                operation_id_refusal                                                                         \
+        }
+
+const struct api_route api_routes[] = {
+        {"GET", "/v1/status", {NULL}, NULL, NULL, NULL, api_status_get},
+        {"GET", "/v1/openapi.json", {NULL}, NULL, NULL, NULL, api_openapi_get},
+        {"GET", "/v1/vms", {NULL}, NULL, NULL, NULL, api_vms_list},
+        {"POST", "/v1/vms", {NULL}, NULL, vm_body, vm_body_refusal, api_vms_add},
+        {"GET", "/v1/vms/{name}", VM, NULL, NULL, NULL, api_vms_get},
+        {"DELETE", "/v1/vms/{name}", VM, NULL, NULL, NULL, api_vms_remove},
+        {"GET", "/v1/vms/{name}/history", VM, history_query, NULL, NULL, api_vms_history},
+        {"POST", "/v1/vms/{name}/rollback", VM, NULL, rollback_body, NULL, api_vms_rollback},
+        {"GET", "/v1/releases", {NULL}, releases_query, NULL, NULL, api_releases_list},
+        {"POST", "/v1/releases", {NULL}, NULL, release_body, NULL, api_releases_import},
+        {"GET", "/v1/releases/{name}/{version}", RELEASE, release_query, NULL, NULL, api_releases_get},
+        {"DELETE", "/v1/releases/{name}/{version}", RELEASE, NULL, NULL, NULL, api_releases_remove},
+        {"POST", "/v1/releases/{name}/{version}/verify", RELEASE, NULL, NULL, NULL, api_releases_verify},
+        {"POST", "/v1/pushes", {NULL}, NULL, push_body, NULL, api_pushes_add},
+        {"GET", "/v1/operations", {NULL}, operations_query, NULL, NULL, api_operations_list},
+        {"GET", "/v1/operations/{id}", ID, NULL, NULL, NULL, api_operations_get},
+        {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, api_operations_cancel},
+        {"GET", "/v1/operations/{id}/plan", ID, plan_query, NULL, NULL, api_operations_plan},
+        {"GET", "/v1/events", {NULL}, events_query, NULL, NULL, api_events_get},
+};
+const guint api_route_count = G_N_ELEMENTS(api_routes);

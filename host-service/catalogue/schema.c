@@ -1,0 +1,97 @@
+/* host-service/catalogue/schema.c - the tables, as the scripts that lead from one schema version to the next.
+ *
+ * A script that was released is never changed: a later one alters what it made. */
+#include "host-service/catalogue/sql.h"
+
+static const char version_1[] =
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
+        "INSERT INTO meta VALUES ('events_forgotten', 0);"
+
+        "CREATE TABLE vms ("
+        " name TEXT PRIMARY KEY, qmp TEXT UNIQUE, agent TEXT UNIQUE, network INTEGER NOT NULL,"
+        " pin BLOB UNIQUE, token_hash TEXT UNIQUE, created INTEGER NOT NULL, last_seen INTEGER NOT NULL "
+        "DEFAULT 0,"
+        " boot_id TEXT, hostname TEXT, last_release TEXT) STRICT;"
+
+        "CREATE TABLE releases ("
+        " id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, version TEXT NOT NULL,"
+        " digest BLOB NOT NULL UNIQUE, file TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,"
+        " padded_size INTEGER NOT NULL, key_id BLOB NOT NULL, security_floor INTEGER NOT NULL,"
+        " entries INTEGER NOT NULL, created INTEGER NOT NULL, imported INTEGER NOT NULL, description TEXT,"
+        " UNIQUE (name, version)) STRICT;"
+        "CREATE TABLE release_paths ("
+        " path BLOB NOT NULL, release INTEGER NOT NULL REFERENCES releases ON DELETE CASCADE,"
+        " PRIMARY KEY (path, release)) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX release_paths_release ON release_paths (release);"
+
+        "CREATE TABLE operations ("
+        " id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, request TEXT NOT NULL, result TEXT,"
+        " error INTEGER NOT NULL DEFAULT 0, text TEXT, created INTEGER NOT NULL, updated INTEGER NOT NULL,"
+        " cancel_requested INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,"
+        " total INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX operations_unfinished ON operations (state) WHERE state IN ('queued', 'running');"
+
+        /* vm is no foreign key: pushes stay as history when the VM is removed. */
+        "CREATE TABLE pushes ("
+        " operation TEXT NOT NULL REFERENCES operations ON DELETE CASCADE, vm TEXT NOT NULL,"
+        " push_id BLOB NOT NULL UNIQUE, release_name TEXT, release_version TEXT, digest BLOB,"
+        " options TEXT NOT NULL, state TEXT NOT NULL, final INTEGER NOT NULL DEFAULT 0, outcome TEXT NOT "
+        "NULL,"
+        " error INTEGER NOT NULL DEFAULT 0, text TEXT,"
+        " bytes_total INTEGER NOT NULL DEFAULT 0, bytes_done INTEGER NOT NULL DEFAULT 0,"
+        " entries_total INTEGER NOT NULL DEFAULT 0, entries_change INTEGER NOT NULL DEFAULT 0,"
+        " entries_equal INTEGER NOT NULL DEFAULT 0, entries_blocked INTEGER NOT NULL DEFAULT 0,"
+        " generation INTEGER NOT NULL DEFAULT 0, source INTEGER NOT NULL DEFAULT 0,"
+        " source_changes INTEGER NOT NULL DEFAULT 0, staging_us INTEGER NOT NULL DEFAULT 0,"
+        " switch_us INTEGER NOT NULL DEFAULT 0, plug TEXT, hook TEXT, hook_output TEXT,"
+        " plan_total INTEGER NOT NULL DEFAULT 0, created INTEGER NOT NULL, updated INTEGER NOT NULL,"
+        " stage_started INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (operation, vm)) STRICT;"
+        "CREATE INDEX pushes_vm ON pushes (vm, operation);"
+        "CREATE INDEX pushes_unfinished ON pushes (digest) WHERE final = 0;"
+
+        "CREATE TABLE plan_items ("
+        " operation TEXT NOT NULL, vm TEXT NOT NULL, idx INTEGER NOT NULL, path TEXT NOT NULL,"
+        " action INTEGER NOT NULL, type INTEGER NOT NULL, reason TEXT, mount TEXT, owner_package TEXT,"
+        " size INTEGER NOT NULL, PRIMARY KEY (operation, vm, idx),"
+        " FOREIGN KEY (operation, vm) REFERENCES pushes ON DELETE CASCADE) STRICT, WITHOUT ROWID;"
+
+        "CREATE TABLE events ("
+        " seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, type TEXT NOT NULL,"
+        " operation TEXT, vm TEXT, data TEXT NOT NULL) STRICT;"
+        "CREATE INDEX events_operation ON events (operation, seq) WHERE operation IS NOT NULL;"
+        "CREATE INDEX events_vm ON events (vm, seq) WHERE vm IS NOT NULL;"
+
+        "CREATE TABLE idempotency ("
+        " key TEXT PRIMARY KEY, request_hash TEXT NOT NULL, status INTEGER NOT NULL, response TEXT NOT NULL,"
+        " created INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+
+/* What is kept has bounds (retention.h): who asked for an operation, what has a plan, how large the events
+ * are. */
+static const char version_2[] =
+        "ALTER TABLE operations ADD COLUMN guest TEXT;" /* the VM that asked for it; NULL: an operator */
+        "CREATE INDEX operations_guest ON operations (guest, id) WHERE guest IS NOT NULL;"
+        "CREATE INDEX operations_ended ON operations (updated) WHERE state NOT IN ('queued', 'running');"
+        "CREATE INDEX pushes_planned ON pushes (vm, operation) WHERE plan_total > 0;"
+        "INSERT INTO meta SELECT 'events_bytes', coalesce(sum(length(CAST(data AS BLOB))), 0) FROM events;"
+        "CREATE TRIGGER events_grow AFTER INSERT ON events BEGIN"
+        " UPDATE meta SET value = value + length(CAST(new.data AS BLOB)) WHERE key = 'events_bytes'; END;"
+        "CREATE TRIGGER events_shrink AFTER DELETE ON events BEGIN"
+        " UPDATE meta SET value = value - length(CAST(old.data AS BLOB)) WHERE key = 'events_bytes'; END;";
+
+/* What an ended push may have left in the guest: its transaction, its window. */
+static const char version_3[] =
+        "ALTER TABLE pushes ADD COLUMN held INTEGER NOT NULL DEFAULT 0;"
+        "CREATE INDEX pushes_held ON pushes (vm, operation) WHERE held <> 0;"
+        "CREATE INDEX pushes_plugged ON pushes (vm, operation) WHERE plug IS NOT NULL;";
+
+/* What cannot be written in the guest comes through its target file system. */
+static const char version_4[] = "ALTER TABLE pushes ADD COLUMN entries_merged INTEGER NOT NULL DEFAULT 0;"
+                                "ALTER TABLE plan_items ADD COLUMN merged INTEGER NOT NULL DEFAULT 0;"
+                                "ALTER TABLE plan_items ADD COLUMN merge TEXT;"
+                                "ALTER TABLE plan_items ADD COLUMN method INTEGER NOT NULL DEFAULT 0;";
+
+/* Who still ran old code in the guest when the push had ended: JSON. */
+static const char version_5[] = "ALTER TABLE pushes ADD COLUMN stale TEXT;";
+
+const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5};
+const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -1,0 +1,252 @@
+/* host-service/catalogue/vms.c - the VMs that moultd knows. */
+#include "host-service/catalogue/vms.h"
+
+#include "host-service/catalogue/json.h"
+#include "host-service/catalogue/sql.h"
+
+#define COLUMNS                                                                                              \
+        "name, qmp, agent, network, pin, token_hash, created, last_seen, boot_id, hostname, last_release"
+
+void vm_record_free(VmRecord *r)
+{
+        if (!r)
+                return;
+        g_free(r->name);
+        g_free(r->qmp);
+        g_free(r->agent);
+        g_free(r->token_hash);
+        g_free(r->boot_id);
+        g_free(r->hostname);
+        g_free(r->last_release);
+        g_free(r);
+}
+
+static VmRecord *from_row(sqlite3_stmt *st)
+{
+        VmRecord *r = g_new0(VmRecord, 1);
+
+        r->name = column_text(st, 0);
+        r->qmp = column_text(st, 1);
+        r->agent = column_text(st, 2);
+        r->network = column_int(st, 3) != 0;
+        r->has_pin = column_blob(st, 4, r->pin, sizeof r->pin);
+        r->token_hash = column_text(st, 5);
+        r->created_us = column_int(st, 6);
+        r->last_seen_us = column_int(st, 7);
+        r->boot_id = column_text(st, 8);
+        r->hostname = column_text(st, 9);
+        r->last_release = column_text(st, 10);
+        return r;
+}
+
+/* The only row of @st, or NULL: NOT_FOUND with @missing as its text. */
+static VmRecord *one(Catalogue *c, sqlite3_stmt *st, const char *missing, GError **error)
+{
+        int step = st ? sql_step(c, st, error) : -1;
+        VmRecord *r;
+
+        if (step < 0)
+                return NULL;
+        if (step == 0) {
+                g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND, missing);
+                return NULL;
+        }
+        r = from_row(st);
+        sql_done(st);
+        return r;
+}
+
+static gboolean tell(Catalogue *c, const char *type, const char *name, GError **error)
+{
+        g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
+        g_autofree char *data = NULL;
+
+        if (!r)
+                return FALSE;
+        data = json_object_text(vm_record_to_json(r));
+        return catalogue_event_add(c, type, NULL, name, data, error);
+}
+
+static gboolean add(Catalogue *c, const VmRecord *r, GError **error)
+{
+        sqlite3_stmt *st = sql_query(c, error,
+                                     "SELECT name, name = ?1, qmp IS ?2 FROM vms"
+                                     " WHERE name = ?1 OR qmp = ?2 OR agent = ?3 ORDER BY name <> ?1 LIMIT 1",
+                                     "sss", r->name, r->qmp, r->agent);
+        int step = st ? sql_step(c, st, error) : -1;
+
+        if (step < 0)
+                return FALSE;
+        if (step == 1) {
+                g_autofree char *other = column_text(st, 0);
+                gboolean same_name = column_int(st, 1) != 0, same_qmp = r->qmp && column_int(st, 2) != 0;
+
+                sql_done(st);
+                if (same_name)
+                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY, "a VM named \"%s\" exists already",
+                                    r->name);
+                else
+                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
+                                    "the %s socket %s belongs to VM \"%s\"", same_qmp ? "QMP" : "agent",
+                                    same_qmp ? r->qmp : r->agent, other);
+                return FALSE;
+        }
+        return sql_run(c, error,
+                       "INSERT INTO vms (name, qmp, agent, network, pin, token_hash, created) VALUES (?, ?, "
+                       "?, ?, ?, ?, ?)",
+                       "sssibsi", r->name, r->qmp, r->agent, (gint64)r->network, r->has_pin ? r->pin : NULL,
+                       sizeof r->pin, r->token_hash, host_wall_us(c->env)) &&
+               tell(c, "vm.added", r->name, error);
+}
+
+gboolean catalogue_vm_add(Catalogue *c, const VmRecord *r, GError **error)
+{
+        return catalogue_begin(c, error) && catalogue_end(c, add(c, r, error), error);
+}
+
+VmRecord *catalogue_vm_get(Catalogue *c, const char *name, GError **error)
+{
+        g_autofree char *missing = g_strdup_printf("there is no VM named \"%s\"", name);
+
+        return one(c, sql_query(c, error, "SELECT " COLUMNS " FROM vms WHERE name = ?", "s", name), missing,
+                   error);
+}
+
+GPtrArray *catalogue_vm_list(Catalogue *c, GError **error)
+{
+        g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify)vm_record_free);
+        sqlite3_stmt *st = sql_query(c, error, "SELECT " COLUMNS " FROM vms ORDER BY name", "");
+        int r = -1;
+
+        while (st && (r = sql_step(c, st, error)) == 1)
+                g_ptr_array_add(list, from_row(st));
+        return r < 0 ? NULL : g_steal_pointer(&list);
+}
+
+static gboolean remove_vm(Catalogue *c, const char *name, GError **error)
+{
+        g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
+
+        if (!r)
+                return FALSE;
+        if (sql_number(c, 1, "SELECT count(*) FROM pushes WHERE vm = ? AND final = 0", "s", name) > 0) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
+                            "VM \"%s\" has a push that is not finished; wait for it or cancel it first",
+                            name);
+                return FALSE;
+        }
+        return tell(c, "vm.removed", name, error) &&
+               sql_run(c, error, "DELETE FROM vms WHERE name = ?", "s", name);
+}
+
+gboolean catalogue_vm_remove(Catalogue *c, const char *name, GError **error)
+{
+        return catalogue_begin(c, error) && catalogue_end(c, remove_vm(c, name, error), error);
+}
+
+static gboolean seen(Catalogue *c, const char *name, const char *boot_id, const char *hostname,
+                     GError **error)
+{
+        g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
+
+        if (!r || !sql_run(c, error, "UPDATE vms SET last_seen = ?, boot_id = ?, hostname = ? WHERE name = ?",
+                           "isss", host_wall_us(c->env), boot_id, hostname, name))
+                return FALSE;
+        if (g_strcmp0(r->boot_id, boot_id) == 0 && g_strcmp0(r->hostname, hostname) == 0)
+                return TRUE;
+        return tell(c, "vm.seen", name, error);
+}
+
+gboolean catalogue_vm_seen(Catalogue *c, const char *name, const char *boot_id, const char *hostname,
+                           GError **error)
+{
+        return catalogue_begin(c, error) && catalogue_end(c, seen(c, name, boot_id, hostname, error), error);
+}
+
+static gboolean set_release(Catalogue *c, const char *name, const char *release, GError **error)
+{
+        g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
+
+        if (!r)
+                return FALSE;
+        if (g_strcmp0(r->last_release, release) == 0)
+                return TRUE;
+        return sql_run(c, error, "UPDATE vms SET last_release = ? WHERE name = ?", "ss", release, name) &&
+               tell(c, "vm.release", name, error);
+}
+
+gboolean catalogue_vm_set_release(Catalogue *c, const char *name, const char *release, GError **error)
+{
+        return catalogue_begin(c, error) && catalogue_end(c, set_release(c, name, release, error), error);
+}
+
+static gboolean pin(Catalogue *c, const char *name, const guint8 *fingerprint, GError **error)
+{
+        g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
+
+        if (!r)
+                return FALSE;
+        if (r->has_pin && memcmp(r->pin, fingerprint, DIGEST_SIZE) == 0)
+                return TRUE;
+        if (sql_number(c, 1, "SELECT count(*) FROM vms WHERE pin = ?", "b", fingerprint, (gsize)DIGEST_SIZE) >
+            0) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
+                            "VM \"%s\" shows the key of another VM: its disk was cloned with the agent's "
+                            "identity; "
+                            "remove the agent's identity.pem in one of them and restart its agent",
+                            name);
+                return FALSE;
+        }
+        return sql_run(c, error, "UPDATE vms SET pin = ?, token_hash = NULL WHERE name = ?", "bs",
+                       fingerprint, (gsize)DIGEST_SIZE, name) &&
+               tell(c, "vm.pinned", name, error);
+}
+
+gboolean catalogue_vm_pin(Catalogue *c, const char *name, const guint8 fingerprint[static DIGEST_SIZE],
+                          GError **error)
+{
+        return catalogue_begin(c, error) && catalogue_end(c, pin(c, name, fingerprint, error), error);
+}
+
+VmRecord *catalogue_vm_by_pin(Catalogue *c, const guint8 fingerprint[static DIGEST_SIZE], GError **error)
+{
+        return one(c,
+                   sql_query(c, error, "SELECT " COLUMNS " FROM vms WHERE pin = ?", "b", fingerprint,
+                             (gsize)DIGEST_SIZE),
+                   "no VM has this key", error);
+}
+
+gboolean catalogue_vm_join_pending(Catalogue *c)
+{
+        return sql_number(c, 0, "SELECT count(*) FROM vms WHERE network <> 0 AND token_hash IS NOT NULL",
+                          "") > 0;
+}
+
+VmRecord *catalogue_vm_join(Catalogue *c, const char *token, const guint8 fingerprint[static DIGEST_SIZE],
+                            GError **error)
+{
+        g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, token, -1);
+        g_autoptr(VmRecord) r = NULL;
+        g_autoptr(GError) missing = NULL;
+
+        if (!catalogue_begin(c, error))
+                return NULL;
+        r = one(c,
+                sql_query(c, &missing, "SELECT " COLUMNS " FROM vms WHERE token_hash = ? AND network <> 0",
+                          "s", hash),
+                "no", &missing);
+        if (!r) {
+                catalogue_rollback(c);
+                if (g_error_matches(missing, MOULT_ERROR, MOULT_ERROR_NOT_FOUND))
+                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
+                                    "this join token is not known, or was used already; make a new one by "
+                                    "adding the "
+                                    "VM again");
+                else
+                        g_propagate_error(error, g_steal_pointer(&missing));
+                return NULL;
+        }
+        if (!catalogue_end(c, pin(c, r->name, fingerprint, error), error))
+                return NULL;
+        return catalogue_vm_get(c, r->name, error);
+}

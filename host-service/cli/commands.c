@@ -1,0 +1,53 @@
+/* host-service/cli/commands.c - the table of subcommands. */
+#include "host-service/cli/commands.h"
+
+static const struct command *const key_commands[] = {
+        &command_key_new,
+        &command_key_show,
+        NULL,
+};
+
+static const struct command command_key = {
+        .name = "key",
+        .summary = "Keys that releases are signed with",
+        .subcommands = key_commands,
+};
+
+static const struct command *const release_commands[] = {
+        &command_release_build,
+        &command_release_import,
+        &command_release_list,
+        &command_release_show,
+        &command_release_verify,
+        &command_release_remove,
+        NULL,
+};
+
+static const struct command command_release = {
+        .name = "release",
+        .summary = "Release packs: building, importing, looking into them",
+        .subcommands = release_commands,
+};
+
+static const struct command *const vm_commands[] = {
+        &command_vm_add, &command_vm_list, &command_vm_show, &command_vm_remove, NULL,
+};
+
+static const struct command command_vm = {
+        .name = "vm",
+        .summary = "The virtual machines that moultd knows",
+        .subcommands = vm_commands,
+};
+
+static const struct command *const root_commands[] = {
+        &command_push,   &command_rollback, &command_status,  &command_jobs, &command_history,
+        &command_events, &command_vm,       &command_release, &command_key,  NULL,
+};
+
+const struct command command_root = {
+        .name = "moult",
+        .summary = "Upgrades of living virtual machines",
+        .details = "'moult --version' prints the version. moult(1) is the manual; its EXIT STATUS lists the "
+                   "exit codes.",
+        .subcommands = root_commands,
+};

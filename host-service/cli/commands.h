@@ -1,0 +1,28 @@
+/* host-service/cli/commands.h - every command there is. A new one is a file and a line here and in its group.
+ */
+#pragma once
+
+#include "host-service/cli/command.h"
+
+extern const struct command command_root;
+
+extern const struct command command_key_new;
+extern const struct command command_key_show;
+extern const struct command command_release_build;
+extern const struct command command_release_import;
+extern const struct command command_release_list;
+extern const struct command command_release_remove;
+extern const struct command command_release_show;
+extern const struct command command_release_verify;
+
+extern const struct command command_vm_add;
+extern const struct command command_vm_list;
+extern const struct command command_vm_remove;
+extern const struct command command_vm_show;
+
+extern const struct command command_events;
+extern const struct command command_history;
+extern const struct command command_jobs;
+extern const struct command command_push;
+extern const struct command command_rollback;
+extern const struct command command_status;

@@ -1,0 +1,166 @@
+/* host-service/config.c - moultd's settings from defaults, file and command line, by one table. */
+#include "host-service/config.h"
+
+#include <stdio.h>
+
+#include "common/error.h"
+
+#define CONFIG_FILE "/etc/moult/moultd.conf"
+#define GROUP       "moultd"
+
+enum {
+        SETTING_STATE_DIR,
+        SETTING_SOCKET,
+        SETTING_SOCKET_GROUP,
+        SETTING_TRUST,
+        SETTING_TLS_LISTEN,
+        SETTING_IMMUTABLE,
+        SETTING_CONCURRENT,
+        SETTING_LOG_LEVEL,
+        SETTINGS
+};
+
+static const struct setting {
+        const char *name, *fallback, *argument, *help;
+} settings[SETTINGS] = {
+        [SETTING_STATE_DIR] = {"state-dir", "/var/lib/moult-host", "DIR",
+                               "where catalogue and packs are kept"},
+        [SETTING_SOCKET] = {"socket", HOST_SOCKET_DEFAULT, "PATH", "the API's Unix socket"},
+        [SETTING_SOCKET_GROUP] = {"socket-group", NULL, "GROUP", "who may use the socket beside root"},
+        [SETTING_TRUST] = {"trust", "/etc/moult/trusted.d", "DIR",
+                           "public keys (*.pub) whose releases are taken"},
+        [SETTING_TLS_LISTEN] = {"tls-listen", NULL, "ADDR:PORT",
+                                "listen for agents that call over the network"},
+        [SETTING_IMMUTABLE] = {"immutable-packs", "yes", "yes|no",
+                               "set the immutable attribute on sealed packs"},
+        [SETTING_CONCURRENT] = {"concurrent-pushes", "8", "N", "so many pushes talk to their guests at once"},
+        [SETTING_LOG_LEVEL] = {"log-level", "info", "LEVEL", "debug, info, notice, warning or error"},
+};
+
+static gboolean find_level(const char *name, EventLevel *ret, GError **error)
+{
+        static const char *const levels[] = {"debug", "info", "notice", "warning", "error"};
+
+        for (guint i = 0; i < G_N_ELEMENTS(levels); i++)
+                if (g_str_equal(levels[i], name)) {
+                        *ret = (EventLevel)i;
+                        return TRUE;
+                }
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                    "log-level: \"%s\" is none of debug, info, notice, warning, error", name);
+        return FALSE;
+}
+
+static gboolean find_count(const char *text, guint *ret, GError **error)
+{
+        guint64 n;
+
+        if (!g_ascii_string_to_unsigned(text, 10, 1, CONCURRENT_PUSHES_MAX, &n, NULL)) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "concurrent-pushes: \"%s\" is no number from 1 to %u", text,
+                            CONCURRENT_PUSHES_MAX);
+                return FALSE;
+        }
+        *ret = (guint)n;
+        return TRUE;
+}
+
+/* Fills what is still NULL from the file. A missing file counts only if it was asked for. */
+static gboolean read_file(const char *path, char *values[SETTINGS], GError **error)
+{
+        g_autoptr(GKeyFile) file = g_key_file_new();
+        g_autoptr(GError) why = NULL;
+        g_auto(GStrv) keys = NULL;
+
+        if (!g_key_file_load_from_file(file, path ? path : CONFIG_FILE, G_KEY_FILE_NONE, &why)) {
+                if (!path && g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+                        return TRUE;
+                g_set_error(error, MOULT_ERROR, moult_error_code(why), "configuration %s: %s",
+                            path ? path : CONFIG_FILE, why->message);
+                return FALSE;
+        }
+        keys = g_key_file_get_keys(file, GROUP, NULL, NULL);
+        for (GStrv k = keys; k && *k; k++) {
+                guint i = 0;
+
+                while (i < SETTINGS && !g_str_equal(settings[i].name, *k))
+                        i++;
+                if (i == SETTINGS) {
+                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                                    "configuration %s: \"%s\" is not a setting of moultd",
+                                    path ? path : CONFIG_FILE, *k);
+                        return FALSE;
+                }
+                if (!values[i])
+                        values[i] = g_key_file_get_string(file, GROUP, *k, NULL);
+        }
+        return TRUE;
+}
+
+struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit, GError **error)
+{
+        char *values[SETTINGS] = {NULL};
+        g_autofree char *path = NULL;
+        gboolean version = FALSE;
+        GOptionEntry entries[SETTINGS + 3] = {
+                {"config", 'c', 0, G_OPTION_ARG_FILENAME, &path, "settings (" CONFIG_FILE " if it is there)",
+                 "FILE"},
+                {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "print the version and end", NULL},
+        };
+        g_autoptr(GOptionContext) context = g_option_context_new("- moult's host service");
+        g_autoptr(HostConfig) c = NULL;
+        gboolean ok;
+
+        *ret_exit = -1;
+        for (guint i = 0; i < SETTINGS; i++)
+                entries[i + 2] = (GOptionEntry){settings[i].name,    0,          0,
+                                                G_OPTION_ARG_STRING, &values[i], settings[i].help,
+                                                settings[i].argument};
+        g_option_context_add_main_entries(context, entries, NULL);
+        ok = g_option_context_parse(context, argc, argv, error);
+        if (ok && *argc > 1) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "unexpected argument \"%s\"; see moultd --help", (*argv)[1]);
+                ok = FALSE;
+        }
+        if (ok && version) {
+                printf("moultd %s\n", MOULT_VERSION);
+                *ret_exit = 0;
+                ok = FALSE;
+        }
+        if (ok && read_file(path, values, error)) {
+                for (guint i = 0; i < SETTINGS; i++)
+                        if (!values[i])
+                                values[i] = g_strdup(settings[i].fallback);
+                c = g_new0(struct host_config, 1);
+                c->state_dir = g_steal_pointer(&values[SETTING_STATE_DIR]);
+                c->socket = g_steal_pointer(&values[SETTING_SOCKET]);
+                c->socket_group = g_steal_pointer(&values[SETTING_SOCKET_GROUP]);
+                c->trust_dir = g_steal_pointer(&values[SETTING_TRUST]);
+                c->tls_listen = g_steal_pointer(&values[SETTING_TLS_LISTEN]);
+                c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
+                if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
+                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                                    "immutable-packs: \"%s\" is neither yes nor no",
+                                    values[SETTING_IMMUTABLE]);
+                        g_clear_pointer(&c, host_config_free);
+                } else if (!find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
+                           !find_count(values[SETTING_CONCURRENT], &c->concurrent_pushes, error))
+                        g_clear_pointer(&c, host_config_free);
+        }
+        for (guint i = 0; i < SETTINGS; i++)
+                g_free(values[i]);
+        return g_steal_pointer(&c);
+}
+
+void host_config_free(struct host_config *c)
+{
+        if (!c)
+                return;
+        g_free(c->state_dir);
+        g_free(c->socket);
+        g_free(c->socket_group);
+        g_free(c->trust_dir);
+        g_free(c->tls_listen);
+        g_free(c);
+}

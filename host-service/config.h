@@ -1,0 +1,26 @@
+/* host-service/config.h - moultd's settings: defaults, then the configuration file, then the command line. */
+#pragma once
+
+#include <glib.h>
+
+#include "common/events.h"
+
+#define HOST_SOCKET_DEFAULT   "/run/moult/moultd.sock"
+#define CONCURRENT_PUSHES_MAX 1000u
+
+typedef struct host_config {      /* filled once; const from then on */
+        char *state_dir;          /* /var/lib/moult-host */
+        char *socket;             /* HOST_SOCKET_DEFAULT; mode 0660 */
+        char *socket_group;       /* or NULL: the group that moultd runs as */
+        char *trust_dir;          /* /etc/moult/trusted.d */
+        char *tls_listen;         /* "ADDR:PORT" or NULL: no TLS */
+        gboolean immutable_packs; /* sealed packs get the immutable attribute where there is one */
+        guint concurrent_pushes;  /* that talk to their guests at once; 1..CONCURRENT_PUSHES_MAX */
+        EventLevel log_level;
+} HostConfig;
+
+/* Reads argv (and --config FILE; /etc/moult/moultd.conf if it is there). NULL without an error: the program
+ * should end now with status *ret_exit (--version). Errors: MALFORMED and those of reading files. */
+struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit, GError **error);
+void host_config_free(struct host_config *c);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostConfig, host_config_free)

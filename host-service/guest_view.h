@@ -1,0 +1,36 @@
+/* host-service/guest_view.h - what the API may ask about living guests: the border between api/ and push/.
+ *
+ * host-service/push/ implements it (push_manager_guest_view()); the API's tests use one of their own.
+ * Everything is an event-loop call that does not block. */
+#pragma once
+
+#include "proto/channel.pb-c.h"
+
+#include <gio/gio.h>
+
+struct guest_status {
+        gboolean connected;    /* a session stands now */
+        const char *transport; /* "virtio-serial", "tls", or NULL; static text */
+        gboolean qmp;          /* the hypervisor's control socket answers */
+};
+
+/* Runs exactly once. @history is valid during the call; NULL with @error (TIMEOUT: the guest does not
+ * answer). */
+typedef void (*guest_history_func)(const Moult__History *history, const GError *error, gpointer user);
+
+struct guest_view_ops {
+        void (*status)(gpointer self, const char *vm, struct guest_status *ret);
+        /* Asks the guest itself; at most @timeout_ms. */
+        void (*history)(gpointer self, const char *vm, guint count, guint timeout_ms, guest_history_func done,
+                        gpointer user);
+        /* A VM was added or removed in the catalogue: connect to it, or let it go. */
+        void (*vm_changed)(gpointer self, const char *vm);
+        /* A VM into which a window with this pack is plugged, or may be: then its file must not be removed.
+         * Owned by the caller; NULL: none. */
+        char *(*mapped_by)(gpointer self, const guint8 digest[static 32]);
+};
+
+struct guest_view {
+        const struct guest_view_ops *ops;
+        gpointer self;
+};

@@ -1,0 +1,251 @@
+/* host-service/hypervisor/qmp_backend.c - the hypervisor operations over a QMP monitor.
+ *
+ * Theory of operation: every operation begins with a survey of what is really there (window_survey.h) and
+ * decides from that, never from memory; so a restarted moultd, a lost answer and an operator who unplugged by
+ * hand are all the same case. Taking off is a loop: survey; windows left: device_del, wait for DEVICE_DELETED
+ * or a deadline, again; objects left: object-del (QEMU refuses while the guest still holds the memory),
+ * again; nothing left: done.
+ *
+ * Operations are queued; one runs. The monitor is let go when the queue is empty and nothing is plugged. */
+#include "host-service/hypervisor/qmp_backend_internal.h"
+
+#include <string.h>
+
+#include "common/error.h"
+
+#define COMMAND_TIMEOUT_MS 10000u
+#define QUEUE_MAX          64u
+
+const Op *qmp_backend_op(QmpBackend *b)
+{
+        return g_queue_peek_head(&b->queue);
+}
+
+static void op_free(Op *op)
+{
+        g_free(op->path);
+        g_free(op);
+}
+
+static void tell(QmpBackend *b, HypervisorEvent event, const char *detail)
+{
+        if (b->base.on_event)
+                b->base.on_event(event, detail, b->base.user);
+}
+
+static gboolean start_head(gpointer user);
+
+static void kick(QmpBackend *b)
+{
+        if (!b->kick && !b->running && !g_queue_is_empty(&b->queue))
+                b->kick = host_timer_add(b->env, 0, start_head, b);
+}
+
+/* Ends the running operation. The callback may queue another one, or free the backend: it comes last. */
+void qmp_backend_finish(QmpBackend *b, HypervisorStatus status, const GError *error)
+{
+        Op *op = g_queue_pop_head(&b->queue);
+
+        host_timer_clear(&b->wait);
+        survey_clear(&b->survey);
+        g_clear_pointer(&b->port, g_free);
+        b->running = FALSE;
+        if (g_queue_is_empty(&b->queue) && !b->plugged)
+                qmp_client_disconnect(b->qmp);
+        kick(b);
+        if (op->kind == OP_STATUS)
+                op->status_done(status, error, op->user);
+        else
+                op->done(error, op->user);
+        op_free(op);
+}
+
+/* Every command's error comes through here: an absent QEMU is a state, not a failure, for what it can be one.
+ */
+void qmp_backend_fail(QmpBackend *b, const GError *error, const char *doing)
+{
+        const Op *op = qmp_backend_op(b);
+        g_autoptr(GError) wrapped = NULL;
+
+        if (qmp_error_is_gone(error)) {
+                b->plugged = FALSE;
+                if (op->kind == OP_STATUS || op->kind == OP_UNPLUG) {
+                        qmp_backend_finish(b, HYPERVISOR_GONE, NULL);
+                        return;
+                }
+        }
+        wrapped = g_error_new(MOULT_ERROR,
+                              qmp_error_is_gone(error) ? MOULT_ERROR_TIMEOUT : moult_error_code(error),
+                              "%s: %s", doing, error->message);
+        qmp_backend_finish(b, HYPERVISOR_GONE, wrapped);
+}
+
+/* QEMU answered, and said no: nothing was done, and the next step can be decided. */
+gboolean qmp_backend_is_refusal(const GError *error)
+{
+        return g_error_matches(error, MOULT_ERROR, MOULT_ERROR_REFUSED) ||
+               g_error_matches(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND) ||
+               g_error_matches(error, MOULT_ERROR, MOULT_ERROR_UNSUPPORTED);
+}
+
+JsonObject *qmp_backend_args(const char *name, const char *value)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, name, value);
+        return o;
+}
+
+void qmp_backend_execute(QmpBackend *b, const char *command, JsonObject *arguments, qmp_reply_func done)
+{
+        qmp_client_execute(b->qmp, command, arguments, COMMAND_TIMEOUT_MS, done, b);
+}
+
+static void on_event(const char *name, JsonObject *data, gpointer user)
+{
+        QmpBackend *b = user;
+        const char *device = qmp_string(data, "device");
+        const Op *op = qmp_backend_op(b);
+
+        if (g_str_equal(name, "SHUTDOWN")) {
+                tell(b, HYPERVISOR_EVENT_SHUTDOWN, qmp_string(data, "reason"));
+        } else if (g_str_equal(name, "RESET")) {
+                tell(b, HYPERVISOR_EVENT_RESET, qmp_string(data, "reason"));
+        } else if (g_str_equal(name, "DEVICE_DELETED") && device &&
+                   g_str_has_prefix(device, "moult-window-")) {
+                gboolean ours = b->running && op->kind != OP_STATUS;
+
+                qmp_unplug_deleted(b);
+                if (!ours)
+                        tell(b, HYPERVISOR_EVENT_WINDOW_GONE, device);
+        }
+}
+
+static void on_lost(const GError *why, gpointer user)
+{
+        tell(user, HYPERVISOR_EVENT_LOST, why->message);
+}
+
+static const struct qmp_events qmp_client_events = {.event = on_event, .lost = on_lost};
+
+static void on_status(JsonNode *result, const GError *error, gpointer user)
+{
+        QmpBackend *b = user;
+        JsonNode *running = qmp_member(qmp_object(result), "running");
+
+        if (error)
+                qmp_backend_fail(b, error, "asking for the VM's state");
+        else
+                qmp_backend_finish(b,
+                                   running && JSON_NODE_HOLDS_VALUE(running) && json_node_get_boolean(running)
+                                           ? HYPERVISOR_RUNNING
+                                           : HYPERVISOR_STOPPED,
+                                   NULL);
+}
+
+static gboolean start_head(gpointer user)
+{
+        QmpBackend *b = user;
+        const Op *op = qmp_backend_op(b);
+
+        host_timer_clear(&b->kick);
+        b->running = TRUE;
+        b->deadlines = b->passes = b->object_tries = 0;
+        b->staying = op->kind == OP_PLUG ? ~0u : 0; /* it may be in use by the very push that plugs */
+        if (op->kind == OP_STATUS)
+                qmp_backend_execute(b, "query-status", NULL, on_status);
+        else
+                qmp_survey(b);
+        return G_SOURCE_REMOVE;
+}
+
+static Op *enqueue(QmpBackend *b)
+{
+        Op *op = g_new0(Op, 1);
+
+        g_assert(g_queue_get_length(&b->queue) < QUEUE_MAX);
+        g_queue_push_tail(&b->queue, op);
+        kick(b);
+        return op;
+}
+
+static void qmp_query_status(Hypervisor *h, hypervisor_status_func done, gpointer user)
+{
+        Op *op = enqueue((QmpBackend *)h);
+
+        op->kind = OP_STATUS;
+        op->status_done = done;
+        op->user = user;
+}
+
+static void qmp_plug_pack(Hypervisor *h, const char *path, guint64 size_bytes, HypervisorWindow window,
+                          hypervisor_done_func done, gpointer user)
+{
+        Op *op = enqueue((QmpBackend *)h);
+
+        op->kind = OP_PLUG;
+        op->path = g_strdup(path);
+        op->size_bytes = size_bytes;
+        op->window = window;
+        op->done = done;
+        op->user = user;
+}
+
+static void qmp_unplug_pack(Hypervisor *h, hypervisor_done_func done, gpointer user)
+{
+        Op *op = enqueue((QmpBackend *)h);
+
+        op->kind = OP_UNPLUG;
+        op->done = done;
+        op->user = user;
+}
+
+static gboolean qmp_is_plugged(const Hypervisor *h)
+{
+        return ((const QmpBackend *)h)->plugged;
+}
+
+static gboolean qmp_keeps(const Hypervisor *h, const char *path)
+{
+        return g_ptr_array_find_with_equal_func(((const QmpBackend *)h)->kept, path, g_str_equal, NULL);
+}
+
+static void qmp_free(Hypervisor *h)
+{
+        QmpBackend *b = (QmpBackend *)h;
+        Op *op;
+
+        qmp_client_free(b->qmp);
+        host_timer_clear(&b->kick);
+        host_timer_clear(&b->wait);
+        while ((op = g_queue_pop_head(&b->queue)))
+                op_free(op);
+        survey_clear(&b->survey);
+        g_clear_error(&b->add_error);
+        g_ptr_array_unref(b->kept);
+        g_free(b->refusal);
+        g_free(b->port);
+        g_free(b);
+}
+
+static const struct hypervisor_ops qmp_ops = {
+        .name = "qmp",
+        .query_status = qmp_query_status,
+        .plug_pack = qmp_plug_pack,
+        .unplug_pack = qmp_unplug_pack,
+        .is_plugged = qmp_is_plugged,
+        .keeps = qmp_keeps,
+        .free = qmp_free,
+};
+
+Hypervisor *hypervisor_qmp_new(const struct host_env *env, const char *socket_path)
+{
+        QmpBackend *b = g_new0(QmpBackend, 1);
+
+        b->base.ops = &qmp_ops;
+        b->env = env;
+        b->qmp = qmp_client_new(env, socket_path, &qmp_client_events, b);
+        b->kept = g_ptr_array_new_with_free_func(g_free);
+        g_queue_init(&b->queue);
+        return &b->base;
+}

@@ -1,0 +1,51 @@
+/* host-service/push/push.h - drives one push to one VM: does what push_state.h says, and keeps the catalogue
+ * true.
+ *
+ * The record is written before the state is entered, so a killed daemon finds in the catalogue a state that
+ * is either where it was or where it was about to go; both go on by asking the guest. */
+#pragma once
+
+#include "host-service/catalogue/pushes.h"
+#include "host-service/guests/guests.h"
+
+typedef struct Push Push;
+
+struct push_context {
+        const struct host_env *env;
+        Catalogue *catalogue;
+        Guests *guests;
+        guint patience_ms; /* how long a silent or absent guest is waited for */
+        guint stall_ms;    /* how long a guest may talk without getting on */
+        /* A push may begin to talk to its guest: there is a place. */
+        gboolean (*has_place)(gpointer user);
+        void (*place_left)(gpointer user); /* one that talked does no longer */
+        gpointer user;                     /* of these two */
+};
+
+/* The record's state is final. The callee frees the push. */
+typedef void (*push_ended_func)(Push *p, gpointer user);
+
+/* Takes over @record. @context must outlive the push. */
+Push *push_new(const struct push_context *context, PushRecord *record, push_ended_func ended, gpointer user);
+void push_free(Push *p);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Push, push_free)
+const PushRecord *push_record(const Push *p);
+
+/* Each of these may end the push, and so free it. */
+void push_start(Push *p);
+void push_cancel(Push *p);
+/* The VM's session of this kind came or went. */
+void push_session_changed(Push *p, GuestSessionKind kind);
+/* A notice from the VM; others' push ids are passed over. */
+void push_state_received(Push *p, const Moult__TransactionState *state);
+/* TRUE while it takes one of the host's places: from plugging to the confirmation. Waiting for a guest,
+ * taking back and taking off are free. */
+gboolean push_takes_place(const Push *p);
+/* Its guest is there, and there was no place for it. */
+gboolean push_wants_place(const Push *p);
+/* There is one now; as push_start(). */
+void push_take_place(Push *p);
+/* TRUE from before the pack is plugged until it is known to be gone. */
+gboolean push_may_map(const Push *p);
+/* TRUE once the hypervisor has said that no window of ours is plugged any more. */
+gboolean push_saw_unplugged(const Push *p);

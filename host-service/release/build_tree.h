@@ -1,0 +1,72 @@
+/* host-service/release/build_tree.h - what is in a directory tree: names and metadata as one sorted list.
+ *
+ * The walk never follows a symbolic link and never enters another mount: a tree is exactly what was given. It
+ * is a snapshot of names, not of contents; whoever reads a file's bytes later calls build_tree_open(), which
+ * compares the file with what the walk saw, and build_tree_still() when done. */
+#pragma once
+
+#include <gio/gio.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/digest.h"
+
+struct tree_xattr {
+        char *name;
+        GBytes *value;
+};
+
+struct tree_node {
+        char *path;  /* below the root, no leading '/'; bytes, not necessarily UTF-8 */
+        mode_t mode; /* as in struct stat: type and permission bits */
+        uid_t uid;
+        gid_t gid;
+        struct timespec mtime, ctime;
+        uint64_t size; /* bytes; 0 for what is not a file */
+        dev_t dev, rdev;
+        ino_t ino;
+        char *link_text;           /* symbolic links */
+        struct tree_xattr *xattrs; /* sorted by name */
+        unsigned n_xattrs;
+        unsigned leader;  /* index of the first name of this file; its own where it has only one */
+        unsigned n_names; /* names of this file in the tree, this one included */
+        bool has_digest;
+        uint8_t digest[DIGEST_SIZE]; /* set on leaders by build_digest_run() */
+};
+
+struct build_tree_options {
+        const char *const *exclude;       /* NULL or NULL-terminated globs; see build_tree_excludes() */
+        const char *const *exclude_xattr; /* NULL or NULL-terminated globs over attribute names */
+        bool owner_root;                  /* report every owner and group as 0 */
+};
+
+typedef struct BuildTree BuildTree;
+
+/* Walks @dir. Sockets, other mounts below it, and names that no manifest may hold are errors that name the
+ * path.
+ * @options is used during the call only. */
+BuildTree *build_tree_scan(const char *dir, const struct build_tree_options *options,
+                           GCancellable *cancellable, GError **error);
+void build_tree_free(BuildTree *t);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BuildTree, build_tree_free)
+
+const char *build_tree_dir(const BuildTree *t);
+unsigned build_tree_count(const BuildTree *t);
+const struct tree_node *build_tree_node(const BuildTree *t, unsigned index);
+/* Index of the node with this path, or -1. */
+gssize build_tree_find(const BuildTree *t, const char *path);
+/* Thread-safe for different nodes. */
+void build_tree_set_digest(BuildTree *t, unsigned index, const uint8_t digest[static DIGEST_SIZE]);
+
+/* Opens a regular file of the tree for reading; an error if it is no longer the file that the walk saw. */
+int build_tree_open(const BuildTree *t, unsigned index, GError **error);
+/* FALSE with @error if the open file @fd has changed since the walk: its bytes are then of no use. */
+gboolean build_tree_still(const BuildTree *t, unsigned index, int fd, GError **error);
+
+/* Pure. A glob with a '/' is matched against the whole path, one without against the last part, as in rsync;
+ * a leading '/' is ignored but for that. What lies below an excluded directory is excluded with it. */
+bool build_tree_excludes(const char *const *globs, const char *path);
+
+/* A NULL-safe comparison of what a manifest carries about two nodes besides content and mtime. */
+bool tree_node_same_metadata(const struct tree_node *a, const struct tree_node *b);
