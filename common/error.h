@@ -1,8 +1,8 @@
 /* common/error.h - the error classes that cross a border of moult.
  *
  * Inside, errors are GErrors. Whatever may reach a user or the other side carries a code of this domain: the
- * code says what class it is (and becomes the CLI's exit code and the channel's ErrorCode), the text says what
- * was being done, to what, why it failed, and what to do next where we know it. Layers prefix
+ * code says what class it is (and becomes the CLI's exit code and the channel's ErrorCode), the text says
+ * what was being done, to what, why it failed, and what to do next where we know it. Layers prefix
  * (g_prefix_error); they never repeat.
  */
 #pragma once
@@ -12,7 +12,8 @@
 #define MOULT_ERROR (moult_error_quark())
 GQuark moult_error_quark(void);
 
-/* The values are those of ErrorCode in proto/channel.proto (a static assertion in proto/message.c ties them). */
+/* The values are those of ErrorCode in proto/channel.proto (a static assertion in proto/message.c ties them).
+ */
 typedef enum {
         MOULT_ERROR_UNSPECIFIED = 0,
         MOULT_ERROR_UNSUPPORTED = 1,
@@ -36,7 +37,8 @@ typedef enum {
 /* The code's stable name, as used in JSON and logs: "not-found". */
 const char *moult_error_name(MoultError code);
 
-/* The code of @error in our domain; G_IO_ERROR and errors of other domains are mapped. UNSPECIFIED for NULL. */
+/* The code of @error in our domain; G_IO_ERROR and errors of other domains are mapped. UNSPECIFIED for NULL.
+ */
 MoultError moult_error_code(const GError *error);
 
 /* Sets @error from a failed system call: "TEXT: strerror(errnum)". ENOSPC/EDQUOT become NO_SPACE, ENOENT

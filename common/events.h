@@ -1,8 +1,9 @@
 /* common/events.h - structured log: events with stable ids that an operator can search and act on.
  *
  * Lines go to stderr as "LEVEL event-id: text key=value ..." (journald adds the rest); under systemd also as
- * native fields MOULT_EVENT=..., so `journalctl MOULT_EVENT=push-failed` works. docs/events.md lists the ids with
- * what is and is not affected and what to do. Library code returns errors; only the one who decides logs. */
+ * native fields MOULT_EVENT=..., so `journalctl MOULT_EVENT=push-failed` works. docs/events.md lists the ids
+ * with what is and is not affected and what to do. Library code returns errors; only the one who decides
+ * logs. */
 #pragma once
 
 #include <glib.h>

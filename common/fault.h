@@ -10,7 +10,8 @@
 #include <stdbool.h>
 
 #ifdef MOULT_FAULT_POINTS
-/* Passes the point @name. Returns 0 to go on, or the errno value (EIO, ENOSPC) that the caller must pretend. */
+/* Passes the point @name. Returns 0 to go on, or the errno value (EIO, ENOSPC) that the caller must pretend.
+ */
 int fault_point(const char *name);
 /* For the sync calls: true if the test wants this one left out. */
 bool fault_skip(const char *name);

@@ -131,7 +131,7 @@ class Run:
         if len(files) < 2:  # not a git checkout: a release tarball
             files = [str(p.relative_to(TOP)) for p in TOP.rglob("*") if p.is_file() and "build" not in p.parts]
         files = [f for f in files if (TOP / f).is_file()]
-        sources = [f for f in files if f.endswith(".c")]
+        sources = [f for f in files if f.endswith((".c", ".h"))]
         manuals = [f for f in files if re.search(r"\.[1-8]$", f) and f.startswith("docs/")]
         scripts = [f for f in files if f.endswith(".sh") or f == ".ci/run"]
         self.check("lint: include layering", ["cmake/check-layering.sh"], 60)
