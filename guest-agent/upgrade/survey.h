@@ -27,6 +27,8 @@ struct survey {
         GCancellable *cancellable;
 };
 
+/* --- survey_conclude.c --- */
+
 const char *survey_last_component(const char *path);
 /* Takes over @reason. */
 void survey_set_reason(struct plan_entry *pe, char *reason);
