@@ -1,5 +1,6 @@
 #!/bin/sh
-# vm-images/demo.sh - moult in one command: a real Debian security update goes into a running Debian guest.
+# vm-images/demo.sh - moult in one command: a real Debian security update goes into a running Debian guest, whose /usr is
+# on a read-only file system (erofs) while /etc can be written: both are upgraded in one transaction.
 #
 #   vm-images/demo.sh              installs what it needs, builds, boots the guest, upgrades it, shows what happened
 #   vm-images/demo.sh --moult ...  the operator's command against the demo's moultd: --moult status
@@ -59,7 +60,7 @@ case ${1:-} in
 --exec) shift; exec $VM exec "$DEMO/vm" -- "$@" ;;
 --console) exec $VM console "$DEMO/vm" ;;
 '') ;;
-*) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 # step TEXT COMMAND...: runs it with its output in the log; on a terminal the log's last line shows that it lives.
@@ -99,8 +100,8 @@ heading "1. Build"
 step "packages" build-aux/packages.sh build image
 step "configure" cmake --preset release
 step "compile" cmake --build --preset release
-step "guest image: Debian 12 with an OpenSSL from last year" \
-        env MOULT_BUILD="$TOP/build/release" vm-images/debian/build.sh
+step "guest image: Debian 12 with an OpenSSL from last year, /usr on a read-only erofs" \
+        env MOULT_BUILD="$TOP/build/release" vm-images/debian-erofs/build.sh
 IMAGE=$(tail -n 1 "$LOG/step")
 
 heading "2. A virtual machine, and moultd beside it"
@@ -145,6 +146,11 @@ if guest test -e /run/demo-upgraded 2>/dev/null; then
         guest rm /run/demo-upgraded
 fi
 
+# One file that cannot be written, and one that can: what does a process see that opens them now?
+which_serves() {
+        guest moult-agent which /usr/bin/openssl /etc/ssl/openssl.cnf | sed 's/^/  /'
+}
+
 look() {
         guest 'printf "  %-14s %s\n" "openssl" "$(openssl version | cut -d" " -f1-5)" \
                 "time zones" "$(sed -n "s/^# version //p" /usr/share/zoneinfo/tzdata.zi)" \
@@ -153,6 +159,9 @@ look() {
 
 heading "4. Before"
 look | tee "$DEMO/before"
+which_serves
+echo "  \$ touch /usr/bin/openssl"
+guest 'touch /usr/bin/openssl 2>&1; true' | sed 's/^/  /'
 
 heading "5. The push: one transaction, the guest runs on"
 "$MOULT" push debian-security=1 demo --wait || die "the push failed; the guest's side: vm-images/demo.sh --exec 'journalctl -u moult-agent'"
@@ -163,6 +172,7 @@ look | tee "$DEMO/after"
 boot_before=$(grep 'boot id' "$DEMO/before")
 boot_after=$(grep 'boot id' "$DEMO/after")
 [ "$boot_before" = "$boot_after" ] || die "the guest has rebooted"
+which_serves
 $VM put "$DEMO/vm" "$DEMO/trees/md5sums" /run/md5sums
 echo "  Debian's own checksums of the new packages: $(guest 'cd / && md5sum -c --quiet /run/md5sums >/dev/null 2>&1 && echo all $(wc -l </run/md5sums) files right || echo WRONG')"
 echo "  Same boot id: nothing was restarted but what the release asked for."
@@ -172,6 +182,7 @@ cat <<END
 ${bold}The guest is still up. Look around:$plain
   vm-images/demo.sh --exec 'moult-agent status'     what the guest's agent says
   vm-images/demo.sh --exec 'moult-agent history'    its generations
+  vm-images/demo.sh --exec 'moult-agent which PATH' what serves a path now, and from which release
   vm-images/demo.sh --moult status                  what moultd says
   vm-images/demo.sh --moult rollback demo --wait    the old files again
   vm-images/demo.sh --console                       log in (Ctrl-] leaves)

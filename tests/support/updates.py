@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Releases from real Debian package updates: trees with what a debian guest has, and with what the archive has now.
 
-As a program, for the demo:  updates.py debian-update DIR IMAGE"""
+As a program, for the demo:  updates.py debian-update DIR IMAGE   (with a change below /etc)"""
 
 import dataclasses
 import os
@@ -113,14 +113,19 @@ def update(directory, packages, image="debian", name=None):
     return Update(name or packages[0], old, new, versions, ("\n".join(kept) + "\n").encode())
 
 
-def openssl_update(directory, image):
-    """The OpenSSL security update with binaries and libraries below /usr and a configuration below /etc. Debian's two
-    versions of openssl.cnf are the same more often than not: then a local policy is the change."""
-    result = update(directory, OPENSSL, image)
+def _change_configuration(old, new):
+    """So that an update has a file below /etc as well. Debian's two versions of openssl.cnf are the same more often than
+    not: then a local policy is the change."""
     conf = "etc/ssl/openssl.cnf"
-    if (result.old / conf).read_bytes() == (result.new / conf).read_bytes():
-        with open(result.new / conf, "a", encoding="ascii") as file:
+    if (old / conf).read_bytes() == (new / conf).read_bytes():
+        with open(new / conf, "a", encoding="ascii") as file:
             file.write(LOCAL_POLICY)
+
+
+def openssl_update(directory, image):
+    """The OpenSSL security update with binaries and libraries below /usr and a configuration below /etc."""
+    result = update(directory, OPENSSL, image)
+    _change_configuration(result.old, result.new)
     return result
 
 
@@ -144,4 +149,4 @@ def debian_update(directory, image="debian"):
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[1] != "debian-update":
         sys.exit("usage: updates.py debian-update DIR IMAGE")
-    debian_update(sys.argv[2], sys.argv[3])
+    _change_configuration(*debian_update(sys.argv[2], sys.argv[3])[:2])
