@@ -205,7 +205,7 @@ static void append_numbers(GString *s, JsonObject *push)
         gint64 changed = json_number(push, "entries_change"), equal = json_number(push, "entries_equal");
         gint64 bytes = json_number(push, "progress.bytes_total"), staging = json_number(push, "staging_us");
         gint64 switching = json_number(push, "switch_us"), changes = json_number(push, "transport_changes");
-        gint64 generation = json_number(push, "generation");
+        gint64 generation = json_number(push, "generation"), merged = json_number(push, "entries_merged");
         const char *transport = json_text(push, "transport");
         g_autofree char *size = text_bytes((uint64_t)MAX(bytes, 0));
         g_autofree char *stage_time = text_duration_us((uint64_t)MAX(staging, 0));
@@ -216,6 +216,11 @@ static void append_numbers(GString *s, JsonObject *push)
                                        "  %" G_GINT64_FORMAT " entries changed, %" G_GINT64_FORMAT
                                        " were as they should be\n",
                                        changed, equal);
+        if (merged > 0)
+                g_string_append_printf(s,
+                                       "  %" G_GINT64_FORMAT
+                                       " of them where nothing can be written: merged over what is there\n",
+                                       merged);
         if (staging > 0 && bytes > 0)
                 g_string_append_printf(s, "  staged %s in %s%s%s\n", size, stage_time,
                                        transport ? " over " : "", transport ? transport : "");

@@ -94,6 +94,16 @@ Test(cli_push_result, success_says_what_changed_and_how_to_take_it_back)
                      "  generation 3; 'moult rollback web-1' takes it back\n");
 }
 
+Test(cli_push_result, what_was_merged_is_told_apart_from_what_was_overwritten)
+{
+        expect_words(
+                "{\"vm\":\"v\",\"state\":\"done\",\"release\":\"a\",\"version\":\"1\",\"entries_change\":500,"
+                "\"entries_equal\":0,\"entries_merged\":499}",
+                "v: has a 1\n"
+                "  500 entries changed, 0 were as they should be\n"
+                "  499 of them where nothing can be written: merged over what is there\n");
+}
+
 Test(cli_push_result, who_still_runs_old_files_is_said)
 {
         expect_words(
