@@ -7,10 +7,11 @@ import stat
 SKIP = {".moult", "lost+found"}
 
 
-def snapshot(root, skip=()):
+def snapshot(root, skip=(), links=True):
     """{relative path: tuple} of everything below root but the agent's own directories and `skip`.
 
-    Directory times are left out: making and removing names changes them, and no release promises them."""
+    Directory times are left out: making and removing names changes them, and no release promises them. So is, without
+    `links`, how many names a file has: a merged one has some in the store."""
     result = {}
     skip = set(skip)
 
@@ -32,8 +33,8 @@ def snapshot(root, skip=()):
                 mtime = 0
             elif stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
                 content = str(st.st_rdev)
-            links = st.st_nlink if stat.S_ISREG(st.st_mode) else 0
-            result[rel] = (st.st_mode, st.st_uid, st.st_gid, st.st_size if content else 0, mtime, links, xattrs, content)
+            names = st.st_nlink if links and stat.S_ISREG(st.st_mode) else 0
+            result[rel] = (st.st_mode, st.st_uid, st.st_gid, st.st_size if content else 0, mtime, names, xattrs, content)
             if stat.S_ISDIR(st.st_mode):
                 visit(path, rel)
 
