@@ -11,7 +11,11 @@ static int roll_back(const struct offline_options *o)
         char *offline[] = {(char *)"rollback", (char *)"--root", o->root, (char *)"--state", o->state, NULL};
         if (o->root != NULL && o->state != NULL)
                 return command_rollback_offline(G_N_ELEMENTS(offline) - 1, offline);
-        return command_rollback(G_N_ELEMENTS(online) - 1, online);
+        int status = command_rollback(G_N_ELEMENTS(online) - 1, online);
+        if (status != AGENT_EXIT_UNREACHABLE)
+                return status;
+        char *here[] = {(char *)"rollback", NULL};
+        return command_rollback_offline(G_N_ELEMENTS(here) - 1, here);
 }
 
 int command_boot_ok(int argc, char **argv)

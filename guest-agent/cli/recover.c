@@ -2,6 +2,8 @@
  * says which. */
 #include "guest-agent/cli/offline.h"
 
+#include <string.h>
+
 #include "common/error.h"
 #include "guest-agent/cli/state_out.h"
 
@@ -43,6 +45,41 @@ static int decide(Upgrade *u, gboolean confirm, gboolean back, gboolean json, GE
         return status;
 }
 
+static gboolean asks_for_boot(int argc, char **argv)
+{
+        for (int i = 1; i < argc; i++)
+                if (g_str_equal(argv[i], "--boot"))
+                        return TRUE;
+        return FALSE;
+}
+
+static gboolean is_known(const char *option, const GOptionEntry *entries)
+{
+        for (const GOptionEntry *e = entries; e->long_name != NULL; e++) {
+                const char *rest = option + strlen("--");
+                if (g_str_has_prefix(rest, e->long_name) &&
+                    (rest[strlen(e->long_name)] == '\0' || rest[strlen(e->long_name)] == '='))
+                        return TRUE;
+        }
+        return g_str_equal(option, "--help");
+}
+
+/* The unit that starts us may be of a later release than we are. A machine without what is merged is worse
+ * than one without what the option is for. */
+static void drop_unknown(int *argc, char **argv, const GOptionEntry *entries)
+{
+        int kept = 1;
+        for (int i = 1; i < *argc; i++) {
+                if (!g_str_has_prefix(argv[i], "--") || is_known(argv[i], entries))
+                        argv[kept++] = argv[i];
+                else
+                        g_printerr("warning: this moult-agent does not know \"%s\"; it recovers without\n",
+                                   argv[i]);
+        }
+        argv[kept] = NULL;
+        *argc = kept;
+}
+
 int command_recover(int argc, char **argv)
 {
         struct offline_options o = {0};
@@ -61,6 +98,8 @@ int command_recover(int argc, char **argv)
                 G_OPTION_ENTRY_NULL};
         g_autoptr(GError) error = NULL;
         int status;
+        if (asks_for_boot(argc, argv))
+                drop_unknown(&argc, argv, entries);
         if (!command_parse(&argc, &argv, entries, "",
                            "Brings the tree to all old or all new after a crash, and says which.", &status)) {
                 offline_options_clear(&o);

@@ -10,6 +10,7 @@
 #include "common/fault.h"
 #include "common/fd.h"
 #include "guest-agent/upgrade/hooks.h"
+#include "guest-agent/upgrade/merged.h"
 
 #define NAME      "boots"
 #define BYTES_MAX 4096u
@@ -62,16 +63,9 @@ static gboolean append(const Generation *g, const char *word, GError **error)
         return TRUE;
 }
 
-gboolean boots_begin(Upgrade *u, GString *text, GError **error)
+static gboolean count(Upgrade *u, const Generation *g, GString *text, GError **error)
 {
         g_autoptr(GError) why = NULL;
-        g_autoptr(Generation) g = history_newest_committed(u, &why);
-        if (why != NULL) {
-                g_propagate_error(error, g_steal_pointer(&why));
-                return FALSE;
-        }
-        if (g == NULL || u->recovered != NULL || faccessat(g->dirfd, "plan", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-                return TRUE;
         g_autofree char *boots = read_boots(g, error);
         gboolean good;
         if (boots == NULL)
@@ -86,6 +80,33 @@ gboolean boots_begin(Upgrade *u, GString *text, GError **error)
         return recovery_fall_back(u, why, text, error);
 }
 
+gboolean boots_begin(Upgrade *u, GString *text, GError **error)
+{
+        g_autoptr(GError) why = NULL;
+        /* The daemon has an eye on what is not confirmed: but it may not even be started. */
+        if (u->recovered != NULL)
+                return count(u, u->recovered, text, error);
+        g_autoptr(Generation) g = history_newest_committed(u, &why);
+        if (why != NULL) {
+                g_propagate_error(error, g_steal_pointer(&why));
+                return FALSE;
+        }
+        if (g == NULL || faccessat(g->dirfd, "plan", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return TRUE;
+        return count(u, g, text, error);
+}
+
+/* The daemon runs the health checks of what is not confirmed, and decides. */
+static gboolean is_newest_decided(Upgrade *u, const Generation *g, gboolean *ret, GError **error)
+{
+        struct wanted w;
+        if (!merged_wanted(u, &w, error))
+                return FALSE;
+        *ret = w.generation <= g->number;
+        wanted_clear(&w);
+        return TRUE;
+}
+
 gboolean upgrade_boot_is_good(Upgrade *u, GError **error)
 {
         static const guint8 no_push[16];
@@ -96,8 +117,10 @@ gboolean upgrade_boot_is_good(Upgrade *u, GError **error)
                         g_propagate_error(error, g_steal_pointer(&why));
                 return error == NULL || *error == NULL;
         }
-        g_autofree char *boots = read_boots(g, error);
-        gboolean good;
+        gboolean good, newest;
+        if (!is_newest_decided(u, g, &newest, error))
+                return FALSE;
+        g_autofree char *boots = newest ? read_boots(g, error) : g_strdup("");
         if (boots == NULL)
                 return FALSE;
         if (boots_count(boots, &good) == 0 || good)

@@ -164,6 +164,9 @@ def test_the_openssl_update_on_a_read_only_usr_is_there_at_once_and_after_a_boot
     assert debian.exec("cat /run/witness").text.split()[1] == now
     assert debian.exec("systemctl is-active moult-recover moult-agent").text.split() == ["active", "active"]
     assert debian.exec("systemctl --failed --plain --no-legend").text == ""
+    # The start was counted, and it was a good one: nothing takes the release back any more.
+    assert debian.exec("systemctl is-active moult-boot-ok").text == "active"
+    assert debian.exec("cut -d' ' -f1 /var/lib/moult/generations/1/boots").text.split() == ["begun", "good"]
     check_sums(debian, update)
     assert tree(debian, links=False) == after
 

@@ -25,8 +25,9 @@ targetfs=$(targetfs "$build")
 kernel
 
 recover=$TOP/guest-agent/moult-recover.init
+boot_ok=$TOP/guest-agent/moult-boot-ok.init
 image=$IMAGES/$name-$(key "$(basename "$KERNEL_DIR")" "@$agent" ${targetfs:+"@$targetfs"} "$(ldd "$agent" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' |
-        sort | xargs sha256sum | sha256sum)" "@$here/build.sh" "@$here/inittab" "@$here/rcS" "@$recover" "@$here/run-agent" \
+        sort | xargs sha256sum | sha256sum)" "@$here/build.sh" "@$here/inittab" "@$here/rcS" "@$recover" "@$boot_ok" "@$here/run-agent" \
         "@$here/../exec-server" "@$here/../lib.sh" "$(dpkg-query -W busybox-static attr libcap2-bin tar \
         squashfs-tools erofs-utils e2fsprogs cryptsetup-bin)" "@$TOP/tests/support/trees.py")
 if [ ! -e "$image/disk.img" ]; then
@@ -60,6 +61,7 @@ if [ ! -e "$image/disk.img" ]; then
         cp "$here/inittab" "$r/etc/inittab"
         cp "$here/rcS" "$r/etc/init.d/rcS"
         install -m 755 "$recover" "$r/etc/init.d/moult-recover"
+        install -m 755 "$boot_ok" "$r/etc/init.d/moult-boot-ok"
         cp "$here/run-agent" "$here/../exec-server" "$r/usr/lib/moult-test/"
         chmod 755 "$r/etc/init.d/rcS" "$r"/usr/lib/moult-test/*
         printf 'NAME="moult tiny"\nID=moult-tiny\nVERSION_ID="1"\n' >"$r/etc/os-release"
