@@ -158,7 +158,7 @@ static gint status_by_path(gconstpointer a, gconstpointer b)
 }
 
 /* A FUSE mount whose server has died answers ENOTCONN; to statfs(), since attributes come from the cache. */
-static gboolean is_alive(int fd)
+gboolean merger_is_alive(int fd)
 {
         struct statfs st;
         return fstatfs(fd, &st) == 0 || errno != ENOTCONN;
@@ -179,7 +179,7 @@ static void add_status(Merger *m, const char *path, GPtrArray *all)
                         .method = l->method,
                         .id = g_strdup(l->merge_id),
                         .stacked = i > 0 || !mount_place_is_tidy(p),
-                        .alive = i > 0 || is_alive(p->fd),
+                        .alive = i > 0 || merger_is_alive(p->fd),
                 };
                 g_ptr_array_add(all, s);
                 return;
@@ -319,6 +319,10 @@ gboolean merger_choose(Merger *m, const Target *t, const struct target_merge *me
 gboolean merger_apply(Merger *m, const Target *want, MergeMethod method, const struct merge_source *source,
                       GString *notes, GError **error)
 {
-        g_autoptr(Prepared) p = merger_prepare(m, want, method, source, NULL, error);
+        g_autoptr(Target) present = NULL;
+        if (want != NULL &&
+            (!merger_look(m, error) || (present = merger_present_part(m, want, notes, error)) == NULL))
+                return FALSE;
+        g_autoptr(Prepared) p = merger_prepare(m, present, method, source, NULL, error);
         return p != NULL && merger_switch(m, p, notes, error);
 }

@@ -72,7 +72,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Prepared, prepared_free)
 /* One mount operation for each merge that changes. Calls fault_point("merge") before each and "merged" after.
  * On an error some may be switched: call it again, or go back. */
 gboolean merger_switch(Merger *m, Prepared *p, GString *notes, GError **error);
-/* Both. Idempotent. What was left alone or could not be tidied is in @notes. */
+/* Both, where the mounts are there that the merges belong to: a machine may start without one. Idempotent.
+ * What was left alone or could not be tidied is in @notes. */
 gboolean merger_apply(Merger *m, const Target *want, MergeMethod method, const struct merge_source *source,
                       GString *notes, GError **error);
 

@@ -54,6 +54,12 @@ const struct merge_method_ops *merge_method_ops(MergeMethod m);
 gboolean merger_need_originals(Merger *m, GError **error);
 /* RUN_DIR if it is there, and what the mount table shows of our links. */
 gboolean merger_look(Merger *m, GError **error);
+/* NOT_FOUND: the mount that the merge belongs to is gone. */
+gboolean merger_mount_is_there(const Merger *m, const struct target_merge *merge, GError **error);
+/* @want without the merges whose mount is not there, which are told in @notes. */
+Target *merger_present_part(const Merger *m, const Target *want, GString *notes, GError **error);
+/* FALSE: @fd lies on a union whose server has died. */
+gboolean merger_is_alive(int fd);
 MountPlace *merger_place(Merger *m, const char *path, GError **error);
 /* mount_place_unwind() */
 gboolean merger_unwind(Merger *m, const char *path, guint64 id, GError **error);

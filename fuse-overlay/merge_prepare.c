@@ -241,6 +241,8 @@ static gboolean choose(const struct preparing *w, struct merge_change *c, GError
 /* NULL without error: the merge is as it should be. */
 static struct merge_change *prepare_change(const struct preparing *w, struct merge_change *c, GError **error)
 {
+        if (!merger_mount_is_there(w->merger, &c->merge, error))
+                return NULL;
         g_autoptr(MountPlace) place = open_place(w, c->path, error);
         if (place == NULL)
                 return NULL;

@@ -109,10 +109,22 @@ gboolean merger_revive(Merger *m, const char *path, const char *tag, int mount_f
         return merger_need_originals(m, error) && is_dead(m, path, tag, error) && put(m, &c, NULL, error);
 }
 
+/* A server's supervisor gives up what is not switched in yet. */
+static gboolean is_served(const struct merge_change *c, GError **error)
+{
+        if (merger_is_alive(c->tree_fd))
+                return TRUE;
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_IO,
+                    "its server died while it was switched in (targetfs.log in the store says how): "
+                    "try again, or with another method");
+        return FALSE;
+}
+
 static gboolean make_change(Merger *m, struct merge_change *c, GString *notes, GError **error)
 {
         if (c->kind == CHANGE_ATTACH || c->kind == CHANGE_REPLACE)
-                return put(m, c, notes, error);
+                return merger_mount_is_there(m, &c->merge, error) && is_served(c, error) &&
+                       put(m, c, notes, error) && !fault_point("merge-put") && is_served(c, error);
         return merger_unwind(m, c->path, c->lowest, error);
 }
 

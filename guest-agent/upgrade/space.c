@@ -68,12 +68,23 @@ gboolean space_check(const Plan *p, int root_fd, GError **error)
         return TRUE;
 }
 
-gboolean space_check_store(const Plan *p, int state_fd, GError **error)
+/* A tree is made anew for each release, and holds all of the target's: links of objects, and what has an
+ * inode of its own. */
+static guint64 inodes_of_trees(const Target *t)
+{
+        guint64 n = 0;
+        for (guint i = 0; t != NULL && i < target_size(t); i++)
+                n += target_get(t, i).entry->type != MOULT__ENTRY_TYPE__ENTRY_FILE;
+        return n;
+}
+
+gboolean space_check_store(const Plan *p, const Target *t, int state_fd, GError **error)
 {
         struct statvfs v;
         struct stat st;
         guint64 bytes = p->store_bytes,
-                inodes = 2 * p->store_inodes; /* trees: links, and their directories */
+                /* Objects with their shards, or the directories of a tree that nobody lists. */
+                inodes = 2 * p->store_inodes + inodes_of_trees(t);
         if (p->n_merged == 0 || state_fd < 0)
                 return TRUE;
         if (fstatvfs(state_fd, &v) < 0 || fstat(state_fd, &st) < 0)

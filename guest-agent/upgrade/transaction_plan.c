@@ -131,7 +131,7 @@ static gboolean look(Transaction *t, GCancellable *c, GError **error)
                 return FALSE;
         make_items(t);
         return plan_is_applicable(t->plan, error) && space_check(t->plan, t->u->root_fd, error) &&
-               space_check_store(t->plan, t->u->state_fd, error);
+               space_check_store(t->plan, t->target, t->u->state_fd, error);
 }
 
 gboolean transaction_plan(Transaction *t, GCancellable *c, GError **error)
@@ -149,10 +149,20 @@ gboolean transaction_plan(Transaction *t, GCancellable *c, GError **error)
                 /* Where staging will be is on record before anything is made there. */
                 if (!areas_are_free(t, &why) || !transaction_record_plan(t, &why) || !open_areas(t, &why) ||
                     !transaction_open_incoming(t, &why) ||
-                    !journal_append(t->g->journal, JOURNAL_PLANNED, NULL, &why))
+                    !journal_append(t->g->journal, JOURNAL_PLANNED, NULL, &why)) {
+                        if (moult_error_code(why) == MOULT_ERROR_NO_SPACE) {
+                                GError *told =
+                                        g_error_new(why->domain, why->code,
+                                                    "nothing was touched: recording the plan in %s: %s: "
+                                                    "make room there and try again",
+                                                    t->u->state_dir, why->message);
+                                g_error_free(why);
+                                why = told;
+                        }
                         return moult_error_code(why) == MOULT_ERROR_REFUSED
                                        ? transaction_refuse(t, why, error)
                                        : transaction_fail(t, why, error);
+                }
         }
         progress_phase(t->progress, MOULT__TRANSACTION_PHASE__PHASE_PLANNED, MOULT_ERROR_UNSPECIFIED, NULL);
         return TRUE;

@@ -6,10 +6,11 @@ import os
 import pathlib
 import select
 import signal
+import subprocess
 import time
 
 import pytest
-from merge_lab import OLD_TIME, MergeLab, all_times, in_own_mounts, mounts, put
+from merge_lab import OLD_TIME, TOOL, MergeLab, all_times, in_own_mounts, mounts, put
 
 TREE = "tree=usr@usr"
 WITHIN_S = 20
@@ -103,6 +104,31 @@ def test_a_server_that_dies_is_replaced_and_nobody_sees_the_old_files(tmp_path, 
     lab.apply()
     wait_end(supervisor, replaced)
     assert tool.read_text() == "old bin/tool" and not mounts(lab.root)[1:]
+
+
+@pytest.mark.parametrize("point,seen", [("merge", "old bin/tool"), ("merge-put", None)])
+@in_own_mounts
+def test_a_server_that_dies_while_it_is_switched_in_is_an_error_and_nothing_else(tmp_path, point, seen):
+    """Its supervisor gives up what is not in place yet: the engine has to see it, and takes everything back."""
+    lab = lab_with_usr(tmp_path)
+    release = lab.release({"usr/bin/tool": "new"})
+    lab.apply(release, [TREE], method="union")
+    lab.apply()
+    words = [TOOL, "apply", lab.root, lab.state, lab.run, "union", f"new={release}", TREE]
+    tool = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | lab.environment | {"ASAN_OPTIONS": "detect_leaks=0", "MOULT_FAULT": f"{point}=stop"})
+    os.waitid(os.P_PID, tool.pid, os.WSTOPPED | os.WNOWAIT)
+    [(supervisor, server)] = servers(lab)
+    os.kill(supervisor, signal.SIGKILL)     # nor can it help
+    os.kill(server, signal.SIGKILL)
+    wait_end(supervisor, server)
+    os.kill(tool.pid, signal.SIGCONT)
+    _, err = tool.communicate()
+    assert tool.returncode == 1 and "server died while it was switched in" in err, err
+    if seen:
+        assert (lab.usr / "bin/tool").read_text() == seen
+    lab.apply(release, [TREE], method="union")
+    assert (lab.usr / "bin/tool").read_text() == "new"
 
 
 @in_own_mounts
