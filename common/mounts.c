@@ -74,15 +74,20 @@ MountTable *mount_table_parse(const char *text)
         return t;
 }
 
-MountTable *mount_table_load(GError **error)
+MountTable *mount_table_load_file(const char *path, GError **error)
 {
-        g_autoptr(GBytes) b = fd_read_file_at(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_BYTES_MAX, error);
+        g_autoptr(GBytes) b = fd_read_file_at(AT_FDCWD, path, MOUNTINFO_BYTES_MAX, error);
         if (b == NULL)
                 return NULL;
         gsize len;
         const char *data = g_bytes_get_data(b, &len);
         g_autofree char *text = g_strndup(data != NULL ? data : "", len);
         return mount_table_parse(text);
+}
+
+MountTable *mount_table_load(GError **error)
+{
+        return mount_table_load_file("/proc/self/mountinfo", error);
 }
 
 void mount_table_free(MountTable *t)

@@ -33,6 +33,8 @@ typedef struct MountTable MountTable;
 MountTable *mount_table_parse(const char *text);
 /* /proc/self/mountinfo */
 MountTable *mount_table_load(GError **error);
+/* That of another process: /proc/PID/mountinfo. */
+MountTable *mount_table_load_file(const char *path, GError **error);
 void mount_table_free(MountTable *t);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MountTable, mount_table_free)
 /* NULL if there is none with this id. Lives as long as the table. */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/fault.h"
+#include "fuse-overlay/merge_reach.h"
 #include "guest-agent/upgrade/merged.h"
 #include "guest-agent/upgrade/plan_merge.h"
 #include "guest-agent/upgrade/transaction_parts.h"
@@ -39,8 +40,11 @@ gboolean transaction_plan_merges(Transaction *t, GError **error)
         Merger *merger = t->u->read_only ? NULL : engine_merger(t->u, error);
         if (merger == NULL && !t->u->read_only)
                 return FALSE;
-        return plan_place_merges(t->plan, t->before, composed, merger, t->merge_forced, &t->target,
-                                 &t->methods, error);
+        if (!plan_place_merges(t->plan, t->before, composed, merger, t->merge_forced, &t->target, &t->methods,
+                               error))
+                return FALSE;
+        /* Of another tree than the machine's own, it is the caller's affair who is to see it. */
+        return t->plan->n_merged == 0 || !g_str_equal(t->u->root, "/") || merge_reach_check(t->target, error);
 }
 
 gboolean transaction_open_incoming(Transaction *t, GError **error)
