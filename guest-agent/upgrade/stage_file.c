@@ -387,16 +387,21 @@ static gboolean file_again(StageFile *f, StageWorker *w, GCancellable *c, GError
 static gboolean file_label(StageFile *f, const struct metadata_object *o, const Metadata *want,
                            GError **error)
 {
-        if (metadata_has_label(want) || f->pe->directory < 0)
+        const struct plan_entry *at = f->pe;
+        /* Below a new directory the file is made in that, and has its label. But what is merged is staged by
+         * itself. */
+        if (at->directory < 0 && at->how == HOW_MERGE)
+                at = &f->plan->entries[at->carrier];
+        if (metadata_has_label(want) || at->directory < 0)
                 return TRUE;
-        const char *dir = plan_directory(f->plan, f->pe->directory)->path;
+        const char *dir = plan_directory(f->plan, at->directory)->path;
         const char *slash = strrchr(f->pe->path, '/');
         scoped_fd int fd =
                 fs_beneath_open(f->options->root_fd, *dir != '\0' ? dir : ".", O_PATH | O_DIRECTORY, 0, NULL);
         if (fd < 0)
                 return TRUE;
         struct metadata_object from = {
-                fd, f->pe->old_inode != 0 ? (slash != NULL ? slash + 1 : f->pe->path) : ".", -1};
+                fd, at == f->pe && at->old_inode != 0 ? (slash != NULL ? slash + 1 : f->pe->path) : ".", -1};
         return metadata_copy_label(&from, o, error);
 }
 
