@@ -15,7 +15,7 @@
 
 #define RULES_MAX 64
 
-enum action { ACTION_NONE, ACTION_KILL, ACTION_STOP, ACTION_EIO, ACTION_ENOSPC, ACTION_SKIP };
+enum action { ACTION_NONE, ACTION_KILL, ACTION_STOP, ACTION_HOLD, ACTION_EIO, ACTION_ENOSPC, ACTION_SKIP };
 
 struct rule {
         char *name;
@@ -38,8 +38,8 @@ static enum action action_parse(const char *s)
                 const char *name;
                 enum action action;
         } actions[] = {
-                {"kill", ACTION_KILL},     {"stop", ACTION_STOP}, {"eio", ACTION_EIO},
-                {"enospc", ACTION_ENOSPC}, {"skip", ACTION_SKIP},
+                {"kill", ACTION_KILL}, {"stop", ACTION_STOP},     {"hold", ACTION_HOLD},
+                {"eio", ACTION_EIO},   {"enospc", ACTION_ENOSPC}, {"skip", ACTION_SKIP},
         };
         for (gsize i = 0; i < G_N_ELEMENTS(actions); i++)
                 if (strcmp(s, actions[i].name) == 0)
@@ -67,7 +67,7 @@ static void rule_parse(struct fault_rules *f, const char *text)
                         r->action = ACTION_NONE;
         }
         if (r->action == ACTION_NONE || name[0] == NULL || name[0][0] == '\0')
-                g_error("MOULT_FAULT: \"%s\" is not NAME[:N]=kill|stop|eio|enospc|skip", text);
+                g_error("MOULT_FAULT: \"%s\" is not NAME[:N]=kill|stop|hold|eio|enospc|skip", text);
 }
 
 static gpointer rules_read(gpointer unused)
@@ -87,6 +87,20 @@ static gpointer rules_read(gpointer unused)
                         g_error("MOULT_FAULT_TRACE: opening %s: %s", trace, g_strerror(errno));
         }
         return &f;
+}
+
+#define HOLD_LOOK_US 10000
+
+static void hold(void)
+{
+        const char *path = getenv("MOULT_FAULT_HOLD");
+        int fd = path != NULL ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) : -1;
+        if (fd < 0)
+                g_error("MOULT_FAULT_HOLD: no file to hold on to");
+        close(fd);
+        while (access(path, F_OK) ==
+               0) /* nobody tells of a file that goes without more code than a test is worth */
+                g_usleep(HOLD_LOOK_US);
 }
 
 static enum action pass(const char *name)
@@ -113,6 +127,8 @@ static enum action pass(const char *name)
                 kill(getpid(), SIGKILL);
         if (todo == ACTION_STOP)
                 kill(getpid(), SIGSTOP);
+        if (todo == ACTION_HOLD)
+                hold();
         return todo;
 }
 

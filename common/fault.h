@@ -2,7 +2,8 @@
  *
  * Compiled in only with MOULT_FAULT_POINTS (presets dev, faults, tsan). Then the environment decides:
  *   MOULT_FAULT=NAME[:N]=ACTION[,NAME...]   at the N-th passing (default 1st) of point NAME
- *     ACTION: kill (SIGKILL to ourselves) | stop (SIGSTOP) | eio | enospc | skip
+ *     ACTION: kill (SIGKILL to ourselves) | stop (SIGSTOP) | hold | eio | enospc | skip
+ *     hold: the thread makes the file that MOULT_FAULT_HOLD names, and waits until somebody removes it
  *   MOULT_FAULT_TRACE=FILE   appends "NAME\n" for each passing, so that a campaign can list the points.
  * In a release build both calls are constants. */
 #pragma once
