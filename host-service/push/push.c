@@ -334,10 +334,14 @@ static void act(Push *p, PushDo action)
                 break;
         case PUSH_DO_COMMIT:
                 push_talk_command(p->talk, p->r, MOULT__PUSH_ACTION__PUSH_COMMIT);
-                push_window_drop_early(p->window);
+                if (!p->r->options
+                             .instant) /* from then on the guest is served out of it, until all is copied */
+                        push_window_drop_early(p->window);
                 break;
         case PUSH_DO_CONFIRM:
                 push_talk_command(p->talk, p->r, MOULT__PUSH_ACTION__PUSH_CONFIRM);
+                if (p->r->options.instant)
+                        push_window_drop_early(p->window);
                 break;
         case PUSH_DO_ABORT:
                 push_talk_command(p->talk, p->r, MOULT__PUSH_ACTION__PUSH_ABORT);

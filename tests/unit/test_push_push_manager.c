@@ -122,6 +122,26 @@ Test(push_manager, plugs_a_window_before_the_offer_and_takes_it_off_again)
         cr_expect(eq(u32, fake_qmp_objects(vm->qmp), 0));
 }
 
+Test(push_manager, the_window_of_an_instant_push_stays_until_all_is_copied)
+{
+        g_autoptr(World) w = world_new(MIB);
+        struct world_vm *vm = world_add_vm(w, "web-1", TRUE);
+        const struct push_options options = {.instant = TRUE, .confirm_timeout_ms = 60000};
+        g_autofree char *op = NULL;
+
+        fake_agent_script(vm->agent)->hold_at = P(COMMITTING); /* where it copies */
+        op = world_push(w, &options, (const char *const[]){"web-1", NULL});
+        world_run_until_phase(w, vm, P(COMMITTING));
+        world_kill_daemon(w);
+        world_start_daemon(w);
+        fake_agent_go_on(vm->agent);
+        world_run_until_ended(w, op);
+        expect_state(w, op, "web-1", PUSH_STATE_DONE);
+        cr_expect(
+                gt(int, world_logged(w, "web-1 device_del moult-window-0"), world_logged(w, "web-1 active")));
+        cr_expect(eq(u32, fake_qmp_objects(vm->qmp), 0));
+}
+
 static gboolean is_let_go(World *w, gpointer user)
 {
         return !fake_qmp_is_held(((struct world_vm *)user)->qmp);
