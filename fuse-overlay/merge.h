@@ -13,6 +13,10 @@
 /* What the source of every mount of ours begins with: "moult-METHOD-ID". */
 #define MERGE_TAG_PREFIX "moult-"
 
+/* Of the root of a merge by union in instant mode: what its server has read of the pack so far, for people.
+ */
+#define MERGE_SOURCES_ATTRIBUTE "trusted.moult.sources"
+
 typedef enum { MERGE_AUTO, MERGE_OVERLAY, MERGE_BIND, MERGE_UNION } MergeMethod;
 /* "auto", "overlay", "bind", "union"; NULL / FALSE for others. */
 const char *merge_method_name(MergeMethod m);

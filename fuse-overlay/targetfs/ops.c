@@ -20,6 +20,7 @@
 
 #include "common/error.h"
 #include "common/events.h"
+#include "fuse-overlay/merge.h"
 #include "fuse-overlay/targetfs/attributes.h"
 #include "fuse-overlay/targetfs/listing.h"
 
@@ -324,10 +325,27 @@ static void reply_attribute(fuse_req_t req, ssize_t n, const char *buf, size_t s
                 fuse_reply_buf(req, buf, (size_t)n);
 }
 
+static ssize_t give_sources(struct fs *fs, char *buf, size_t size)
+{
+        g_autofree char *text = source_pack_counts(fs->pack);
+        size_t len = strlen(text);
+
+        if (size > 0 && len > size) {
+                errno = ERANGE;
+                return -1;
+        }
+        memcpy(buf, text, size > 0 ? len : 0);
+        return (ssize_t)len;
+}
+
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
         g_autofree char *buf = g_malloc(size + 1);
-        ssize_t n = attributes_get(fs_of(req)->inodes, inode_of(req, ino), name, buf, size);
+        struct fs *fs = fs_of(req);
+        gboolean sources =
+                fs->pack != NULL && ino == FUSE_ROOT_ID && g_str_equal(name, MERGE_SOURCES_ATTRIBUTE);
+        ssize_t n = sources ? give_sources(fs, buf, size)
+                            : attributes_get(fs->inodes, inode_of(req, ino), name, buf, size);
         reply_attribute(req, n, buf, size);
 }
 

@@ -14,6 +14,7 @@ struct fs {
         Shelf *listings;
         GThreadPool *slow, *remote; /* run fs_read_slowly() with this struct */
         int original_fd;
+        SourcePack *pack;  /* instant mode; NULL: none */
         const char *merge; /* for messages */
         void (*ready)(gpointer user);
         gpointer user;

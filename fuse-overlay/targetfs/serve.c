@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/error.h"
+#include "common/events.h"
 #include "common/fd.h"
 #include "fuse-overlay/targetfs/listing.h"
 #include "fuse-overlay/targetfs/ops.h"
@@ -97,7 +98,13 @@ gboolean serve(const struct serve_config *config, int fuse_fd, GError **error)
         if (inodes == NULL)
                 return FALSE;
         fs.contents = contents;
+        fs.pack = config->pack;
         fs.listings = listings;
         fs.inodes = inodes;
-        return run(&fs, g_steal_fd(&fuse), error);
+        gboolean ok = run(&fs, g_steal_fd(&fuse), error);
+        g_autofree char *counts = config->pack != NULL ? source_pack_counts(config->pack) : NULL;
+        if (counts != NULL)
+                event_log(EVENT_INFO, "targetfs-read", "what was read of the release while it was copied",
+                          "merge", fs.merge, "bytes", counts, NULL);
+        return ok;
 }

@@ -5,8 +5,10 @@
 
 #include "common/digest.h"
 #include "common/error.h"
+#include "common/events.h"
 #include "common/fd.h"
 #include "fuse-overlay/targetfs/read_deadline.h"
+#include "fuse-overlay/targetfs/source_counted.h"
 #include "fuse-overlay/targetfs/source_socket.h"
 #include "proto/limits.h"
 #include "shm/pci_window.h"
@@ -18,6 +20,7 @@ enum way { WAY_PCI, WAY_PMEM, WAY_SOCKET, WAY_NONE };
 struct SourcePack {
         char *sysfs_pci, *sysfs_block, *dev, *socket;
         PackReader *reader;
+        gsize bytes[WAY_NONE];  /* atomic: read by each way */
         GHashTable *by_content; /* struct content_key -> index + 1 */
         /* Under the ladder's lock. */
         enum way next;
@@ -86,14 +89,26 @@ static PackSource *open_next(gpointer user, gboolean damaged, GError **error)
 
         p->damaged |= damaged;
         while (p->next != WAY_NONE) {
-                PackSource *source = open_way(p, p->next++);
-                if (source != NULL)
-                        return source;
+                enum way way = p->next++;
+                PackSource *source = open_way(p, way);
+                if (source == NULL)
+                        continue;
+                event_log(EVENT_INFO, "targetfs-source", "reading the release", "source", source->ops->name,
+                          NULL);
+                return source_counted_new(source, &p->bytes[way]);
         }
         p->next = WAY_PCI;
         g_set_error(error, MOULT_ERROR, MOULT_ERROR_IO,
                     "the release's shared memory is not there, and the agent cannot give the bytes");
         return NULL;
+}
+
+char *source_pack_counts(SourcePack *p)
+{
+        return g_strdup_printf("ivshmem=%" G_GSIZE_FORMAT " pmem=%" G_GSIZE_FORMAT " agent=%" G_GSIZE_FORMAT,
+                               (gsize)g_atomic_pointer_get(&p->bytes[WAY_PCI]),
+                               (gsize)g_atomic_pointer_get(&p->bytes[WAY_PMEM]),
+                               (gsize)g_atomic_pointer_get(&p->bytes[WAY_SOCKET]));
 }
 
 static gboolean read_list(SourcePack *p, int record_fd, GError **error)

@@ -27,5 +27,9 @@ SourcePack *source_pack_new(const struct source_pack_config *config, GError **er
 void source_pack_free(SourcePack *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SourcePack, source_pack_free)
 
+/* What was read of the pack so far, for people and tests: "ivshmem=BYTES pmem=BYTES agent=BYTES". The caller
+ * frees. Any thread. */
+char *source_pack_counts(SourcePack *p);
+
 /* The content of the target's file @entry; NULL with NOT_FOUND: the pack does not have it. Any thread. */
 VerifiedFile *source_pack_open(SourcePack *p, const Moult__Entry *entry, GError **error);

@@ -23,6 +23,10 @@ static void print_served(const Moult__Record__Served *s)
                 g_print(": the original, %s at %s, seen through %s at /%s\n", fs, mount, method, merge);
         else
                 g_print(": the original, %s at %s\n", fs, mount);
+        if (s->sources.len > 0) {
+                g_autofree char *sources = message_string(s->sources);
+                g_print("  not copied yet; bytes read of the release's pack so far: %s\n", sources);
+        }
 }
 
 int command_which(int argc, char **argv)

@@ -2,6 +2,7 @@
 #include "guest-agent/upgrade/served.h"
 
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/error.h"
@@ -68,6 +69,18 @@ static gboolean set_mount(Moult__Record__Served *s, guint64 mount_id, GError **e
         return TRUE;
 }
 
+/* Only its server can tell. */
+static void set_sources(const Upgrade *u, Moult__Record__Served *s, const struct merge_status *merge)
+{
+        char sources[256];
+        g_autofree char *place = g_build_filename(u->root, merge->path, NULL);
+        ssize_t n = merge->method == MERGE_UNION
+                            ? getxattr(place, MERGE_SOURCES_ATTRIBUTE, sources, sizeof sources)
+                            : -1;
+        if (n > 0)
+                s->sources = (ProtobufCBinaryData){(size_t)n, g_memdup2(sources, (gsize)n)};
+}
+
 static gboolean look(Upgrade *u, const char *path, Moult__Record__Served *s, struct wanted *w,
                      GPtrArray *status, GError **error)
 {
@@ -86,6 +99,7 @@ static gboolean look(Upgrade *u, const char *path, Moult__Record__Served *s, str
         if (merge != NULL) {
                 s->merge = text(merge->path);
                 s->method = text(merge_method_name(merge->method));
+                set_sources(u, s, merge);
                 if (w->target != NULL && target_lookup(w->target, physical, &item))
                         set_item(s, &item);
         }
