@@ -107,6 +107,8 @@ static gboolean answer(PackServer *s, int fd, const struct pack_socket_request *
                        transfer(fd, buf, r->length, /* sending= */ TRUE);
         }
         MoultError code = moult_error_code(error);
+        if (code == MOULT_ERROR_CANCELLED) /* we end, or the push does: whoever asks again hears which */
+                return FALSE;
         head.code = code != MOULT_ERROR_UNSPECIFIED ? code : MOULT_ERROR_IO; /* 0 means success */
         head.length = (guint32)MIN(strlen(error->message), PACK_SOCKET_TEXT_MAX);
         return transfer(fd, &head, sizeof head, /* sending= */ TRUE) &&

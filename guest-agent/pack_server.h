@@ -16,7 +16,8 @@ typedef struct PackServer PackServer;
 /* Listens at @path (mode 0600; its directory is made, 0755; a socket that was left behind is replaced).
  * Accepts in the thread-default main context. */
 PackServer *pack_server_new(const char *path, GError **error);
-/* Closes all connections, cancels their reads and waits for their threads. */
+/* Closes all connections, without an answer to what is being read, cancels the reads and waits for the
+ * threads. */
 void pack_server_free(PackServer *s);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PackServer, pack_server_free)
 

@@ -93,7 +93,8 @@ static void give_back(struct source *s, int fd)
         g_array_append_val(s->idle, fd);
 }
 
-/* TRUE: an answer came, good (then *ret_ok) or an error of the agent's. FALSE: the connection is no use. */
+/* TRUE: an answer came, good (then *ret_ok) or, with @error, one of the agent's. FALSE with @error: the
+ * connection is no use. */
 static gboolean ask(int fd, const struct pack_socket_request *request, void *buf, gboolean *ret_ok,
                     GError **error)
 {
@@ -120,30 +121,33 @@ static gboolean ask(int fd, const struct pack_socket_request *request, void *buf
         return TRUE;
 }
 
+/* An agent that restarts is gone for a second or two: it is asked again until the read must be answered. What
+ * it answers, good or not, counts. */
 static gboolean read_part(struct source *s, const struct pack_socket_request *request, void *buf,
                           GError **error)
 {
-        gboolean ok = FALSE;
-        int fd = take_idle(s);
+        for (;;) {
+                g_autoptr(GError) why = NULL;
+                gboolean ok = FALSE;
+                int fd = take_idle(s);
+                gboolean used = fd >= 0;
 
-        /* The agent may have restarted since this one was used. */
-        if (fd >= 0 && !ask(fd, request, buf, &ok, NULL)) {
+                if (!used && (fd = connect_agent(s, error)) < 0)
+                        return FALSE;
+                if (ask(fd, request, buf, &ok, &why)) {
+                        give_back(s, fd);
+                        if (!ok)
+                                g_propagate_error(error, g_steal_pointer(&why));
+                        return ok;
+                }
                 close(fd);
-                fd = -1;
-        } else if (fd >= 0 && ok) {
-                give_back(s, fd);
-                return TRUE;
-        } else if (fd >= 0) {
-                close(fd); /* its error is lost: once more, for the text */
-                fd = -1;
+                if (read_deadline_left_ms() == 0) {
+                        g_propagate_error(error, g_steal_pointer(&why));
+                        return FALSE;
+                }
+                if (!used)
+                        g_usleep(CONNECT_PAUSE_MS * 1000);
         }
-        if ((fd = connect_agent(s, error)) < 0)
-                return FALSE;
-        if (ask(fd, request, buf, &ok, error))
-                give_back(s, fd);
-        else
-                close(fd);
-        return ok;
 }
 
 static gboolean source_read(PackSource *self, uint64_t offset, void *buf, size_t len,
