@@ -8,6 +8,13 @@
 
 #include <glib.h>
 
+/* Beside the agent's command socket; the caller frees. */
+static inline char *pack_socket_path(const char *agent_socket)
+{
+        g_autofree char *directory = g_path_get_dirname(agent_socket);
+        return g_build_filename(directory, "pack.sock", NULL);
+}
+
 #define PACK_SOCKET_MAGIC      0x314b504du /* "MPK1" */
 #define PACK_SOCKET_LENGTH_MAX (1024u * 1024u)
 #define PACK_SOCKET_TEXT_MAX   1024u

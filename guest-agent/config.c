@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/error.h"
+#include "fuse-overlay/pack_socket.h"
 #include "common/events.h"
 
 enum kind { KIND_STRING, KIND_UINT, KIND_BOOL, KIND_CHOICE };
@@ -224,6 +225,7 @@ static gboolean apply_all(struct agent_config *c, const struct overrides *o, con
                         return FALSE;
                 }
         }
+        c->pack_socket = pack_socket_path(c->socket);
         if (c->tls[0] == 0) {
                 g_free(c->tls);
                 c->tls = g_build_filename(c->state, "tls", NULL);
@@ -249,6 +251,7 @@ void agent_config_free(struct agent_config *c)
         for (size_t i = 0; i < G_N_ELEMENTS(settings); i++)
                 if (settings[i].kind == KIND_STRING)
                         g_free(*(char **)((char *)c + settings[i].offset));
+        g_free(c->pack_socket);
         g_free(c);
 }
 
@@ -262,5 +265,9 @@ struct upgrade_config agent_config_upgrade(const struct agent_config *c)
                 .keep_generations = c->keep_generations,
                 .idle_io = c->idle_io,
                 .init_command = c->init_command[0] ? c->init_command : NULL,
+                .source = {.sysfs_pci = c->pci,
+                           .sysfs_block = c->block,
+                           .dev = c->dev,
+                           .socket = c->pack_socket},
         };
 }

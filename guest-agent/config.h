@@ -40,6 +40,7 @@ struct agent_config {
         char *block;
         char *virtio_ports;
         char *dev;
+        char *pack_socket; /* beside `socket`: follows from it */
 };
 
 /* Defaults, then FILE, then the command line. Recognised options are taken out of @argv (as GOption does).

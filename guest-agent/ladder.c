@@ -52,6 +52,7 @@ struct Ladder {
         Moult__SourceKind kind;
         unsigned changes;
         gboolean ever_read;
+        gboolean holds_on; /* ladder_hold_on() */
 };
 
 static gboolean is_session(Moult__SourceKind kind)
@@ -232,10 +233,9 @@ static void set_no_way(Ladder *l, gint64 now, GError **error)
                 return;
         }
         g_set_error(error, MOULT_ERROR, MOULT_ERROR_TIMEOUT,
-                    "no way to the pack's bytes for %d s (%s); nothing was changed, push again once the host "
-                    "can be "
-                    "reached",
-                    (int)((now - l->gave_bytes_us) / G_USEC_PER_SEC), text->str);
+                    "no way to the pack's bytes for %d s (%s); %s, push again once the host can be reached",
+                    (int)((now - l->gave_bytes_us) / G_USEC_PER_SEC), text->str,
+                    l->holds_on ? "what was not copied yet is taken back" : "nothing was changed");
 }
 
 /* Under the lock: whether the owner has to be told. */
@@ -333,6 +333,15 @@ void ladder_free(Ladder *l)
         g_free(l->sysfs_block);
         g_free(l->dev);
         g_free(l);
+}
+
+void ladder_hold_on(Ladder *l, guint64 patience_ms, guint64 passed_ms)
+{
+        g_mutex_lock(&l->lock);
+        l->patience_us = (gint64)patience_ms * 1000;
+        l->gave_bytes_us = g_get_monotonic_time() - (gint64)passed_ms * 1000;
+        l->ever_read = l->holds_on = TRUE;
+        g_mutex_unlock(&l->lock);
 }
 
 PackSource *ladder_source(Ladder *l)

@@ -36,6 +36,10 @@ Ladder *ladder_new(const struct ladder_config *config);
 void ladder_free(Ladder *l);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ladder, ladder_free)
 
+/* The pack's bytes are in use already, and the host has agreed to that. So from now on they are waited for
+ * @patience_ms, of which @passed_ms are over, and no rung is given up before that because the host says no:
+ * one that restarts does, until it knows its pushes again. Any thread. */
+void ladder_hold_on(Ladder *l, guint64 patience_ms, guint64 passed_ms);
 /* Owned by the ladder. Reading from it blocks in whatever way the rungs do. */
 PackSource *ladder_source(Ladder *l);
 /* The host plugged or unplugged something. @can: what of the ladder can be had now; @n_can 0: all. Any

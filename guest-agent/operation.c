@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "common/error.h"
+#include "common/events.h"
+#include "guest-agent/offered.h"
 #include "guest-agent/worker.h"
 #include "proto/limits.h"
 
@@ -17,8 +19,9 @@ struct Operation {
         Ladder *ladder; /* pushes that were offered */
         GMainContext *context;
 
-        PackReader *reader; /* worker thread only */
-        struct merge_source instant;
+        PackReader *reader;   /* worker thread only */
+        gboolean serves_pack; /* instant mode: to servers of merges; set once */
+        guint8 pack_digest[32];
 
         GMutex lock;              /* of all below; a leaf */
         Transaction *transaction; /* set in the worker thread */
@@ -28,45 +31,6 @@ struct Operation {
         gint64 confirm_until_us; /* monotonic time; 0: it is not active, or that was not looked up yet */
         gboolean posted;         /* `changed` is on its way */
 };
-
-gboolean push_phase_is_final(Moult__TransactionPhase phase)
-{
-        switch (phase) {
-        case MOULT__TRANSACTION_PHASE__PHASE_COMMITTED:
-        case MOULT__TRANSACTION_PHASE__PHASE_ROLLED_BACK:
-        case MOULT__TRANSACTION_PHASE__PHASE_REFUSED:
-        case MOULT__TRANSACTION_PHASE__PHASE_FAILED:
-                return TRUE;
-        default:
-                return FALSE;
-        }
-}
-
-/* What is longer than the other side takes is cut, not sent to be refused. */
-static void cut(ProtobufCBinaryData *b, size_t max)
-{
-        b->len = MIN(b->len, max);
-}
-
-Moult__TransactionState *push_state_copy(const Moult__TransactionState *s)
-{
-        size_t len = moult__transaction_state__get_packed_size(s);
-        g_autofree guint8 *buf = g_malloc(MAX(len, 1));
-        Moult__TransactionState *copy;
-
-        moult__transaction_state__pack(s, buf);
-        copy = moult__transaction_state__unpack(NULL, len, buf);
-        g_assert(copy); /* our own bytes */
-        cut(&copy->text, LIMIT_TEXT);
-        cut(&copy->hook_output, LIMIT_HOOK_OUTPUT);
-        return copy;
-}
-
-void push_state_free(Moult__TransactionState *s)
-{
-        if (s)
-                moult__transaction_state__free_unpacked(s, NULL);
-}
 
 static void operation_clear(gpointer data)
 {
@@ -173,15 +137,6 @@ static Operation *operation_new(const struct operation_env *env, ProtobufCBinary
         return op;
 }
 
-static Moult__Offer *copy_offer(const Moult__Offer *offer)
-{
-        size_t len = moult__offer__get_packed_size(offer);
-        g_autofree guint8 *buf = g_malloc(MAX(len, 1));
-
-        moult__offer__pack(offer, buf);
-        return moult__offer__unpack(NULL, len, buf);
-}
-
 Operation *operation_new_push(const struct operation_env *env, const Moult__Offer *offer)
 {
         Operation *op = operation_new(env, offer->push_id, MOULT__TRANSACTION_PHASE__PHASE_PLANNING);
@@ -201,7 +156,7 @@ Operation *operation_new_push(const struct operation_env *env, const Moult__Offe
         };
 
         memcpy(ladder.manifest_digest, offer->manifest_digest.data, sizeof ladder.manifest_digest);
-        op->offer = copy_offer(offer);
+        op->offer = offered_copy(offer);
         op->ladder = ladder_new(&ladder);
         if (offer->confirm_timeout_ms > 0)
                 op->confirm_timeout_ms = offer->confirm_timeout_ms;
@@ -209,6 +164,47 @@ Operation *operation_new_push(const struct operation_env *env, const Moult__Offe
                 message_blob(g_memdup2(offer->manifest_digest.data, offer->manifest_digest.len),
                              offer->manifest_digest.len);
         return op;
+}
+
+/* The pack of @op is what servers of merges may ask for, over whatever way the ladder finds. */
+static void serve_pack(Operation *op, const guint8 digest[static 32])
+{
+        if (!op->env.packs)
+                return;
+        memcpy(op->pack_digest, digest, sizeof op->pack_digest);
+        op->serves_pack = TRUE;
+        pack_server_set(op->env.packs, digest, ladder_source(op->ladder));
+}
+
+/* An instant upgrade that was being copied: its bytes come from where they were offered. The agent that was
+ * there before may have known of a better way by now; so does the host, which can say so. */
+static void take_up_pack(Operation *op)
+{
+        struct transaction_pack pack;
+        g_autoptr(GError) error = NULL;
+        struct ladder_config ladder = {
+                .peers = op->env.peers,
+                .sysfs_pci = op->env.config->pci,
+                .sysfs_block = op->env.config->block,
+                .dev = op->env.config->dev,
+                .wanted = on_wanted,
+                .user = op,
+                .patience_s = op->env.config->patience_s,
+                .cancellable = op->cancellable,
+        };
+
+        if (!transaction_wants_pack(op->transaction, &pack, &error)) {
+                if (error)
+                        event_log(EVENT_WARNING, "agent-pack-lost", error->message, NULL);
+                return;
+        }
+        ladder.pack_size = pack.size;
+        ladder.rungs = pack.sources;
+        ladder.n_rungs = pack.n_sources;
+        ladder.strict_window = pack.strict_window;
+        memcpy(ladder.manifest_digest, pack.manifest_digest, sizeof ladder.manifest_digest);
+        op->ladder = ladder_new(&ladder);
+        serve_pack(op, pack.manifest_digest);
 }
 
 Operation *operation_new_recovered(const struct operation_env *env)
@@ -229,6 +225,7 @@ Operation *operation_new_recovered(const struct operation_env *env)
         if (transaction_confirm_timeout_ms(op->transaction) > 0)
                 op->confirm_timeout_ms = transaction_confirm_timeout_ms(op->transaction);
         transaction_state_free(state);
+        take_up_pack(op);
         return op;
 }
 
@@ -397,43 +394,10 @@ static void settle(Operation *op, const GError *error)
         }
 }
 
-static TrustStore *load_trust(const char *dir, GError **error)
-{
-        g_autoptr(GError) local = NULL;
-        g_autoptr(TrustStore) trust = trust_store_load(dir, &local);
-
-        if (!trust) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
-                            "the trusted keys cannot be read, so nothing is accepted: %s", local->message);
-                return NULL;
-        }
-        if (trust_store_count(trust) == 0) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
-                            "this guest trusts no key, so nothing is accepted: put the release key's .pub "
-                            "file into %s",
-                            dir);
-                return NULL;
-        }
-        return g_steal_pointer(&trust);
-}
-
-/* NULL-terminated strings of @offer's selection; the elements are NUL-free (content gate). */
-static GStrv selection_of(const Moult__Offer *offer)
-{
-        GStrv list;
-
-        if (offer->n_selection == 0)
-                return NULL;
-        list = g_new0(char *, offer->n_selection + 1);
-        for (size_t i = 0; i < offer->n_selection; i++)
-                list[i] = g_strndup((const char *)offer->selection[i].data, offer->selection[i].len);
-        return list;
-}
-
 static Transaction *begin_transaction(Operation *op, GError **error)
 {
         const Moult__Offer *offer = op->offer;
-        g_auto(GStrv) selection = selection_of(offer);
+        g_auto(GStrv) selection = offered_selection(offer);
         struct transaction_request request = {
                 .allow_drift = offer->allow_drift,
                 .dry_run = offer->dry_run,
@@ -443,23 +407,22 @@ static Transaction *begin_transaction(Operation *op, GError **error)
                                      ? offer->sync_mode
                                      : (Moult__SyncMode)op->env.config->sync_mode,
                 .merge = (MergeMethod)offer->merge,
-                .instant = offer->instant && !offer->dry_run ? &op->instant : NULL,
+                .instant = offer->instant && !offer->dry_run,
+                .sources = offer->sources,
+                .n_sources = offer->n_sources,
+                .strict_window = offer->strict_window,
                 .workers = offer->workers ? offer->workers : op->env.config->workers,
         };
-        g_autoptr(TrustStore) trust = load_trust(op->env.config->trust, error);
+        g_autoptr(TrustStore) trust = offered_trust(op->env.config->trust, error);
 
-        op->instant = (struct merge_source){.sysfs_pci = op->env.config->pci,
-                                            .sysfs_block = op->env.config->block,
-                                            .dev = op->env.config->dev,
-                                            .socket = op->env.packs ? pack_server_path(op->env.packs) : NULL};
         memcpy(request.push_id, op->id, sizeof request.push_id);
         if (trust)
                 op->reader = pack_reader_open(ladder_source(op->ladder), trust, offer->manifest_digest.data,
                                               op->cancellable, error);
         if (!op->reader)
                 return NULL;
-        if (op->env.packs && offer->instant)
-                pack_server_set(op->env.packs, offer->manifest_digest.data, ladder_source(op->ladder));
+        if (request.instant)
+                serve_pack(op, offer->manifest_digest.data);
         return transaction_new(op->env.upgrade, op->reader, &request, observe, op, error);
 }
 
@@ -502,6 +465,29 @@ void operation_stage(Operation *op)
         settle(op, error);
 }
 
+/* What is visible is served from the pack: without bytes for the dead-man time it is taken back. */
+static void begin_instant(Operation *op, Transaction *t)
+{
+        guint64 left_ms = transaction_fill_left_ms(t, op->confirm_timeout_ms);
+
+        ladder_hold_on(op->ladder, op->confirm_timeout_ms, op->confirm_timeout_ms - left_ms);
+}
+
+/* What recovery found: its pack first. */
+static gboolean commit(Operation *op, Transaction *t, GError **error)
+{
+        if (op->ladder && (op->offer ? op->offer->instant : TRUE))
+                begin_instant(op, t);
+        if ((op->offer || !op->ladder || transaction_give_pack(t, ladder_source(op->ladder), error)) &&
+            transaction_commit(t, op->cancellable, error))
+                return TRUE;
+        /* The pack's record is damaged: nobody will ever be able to copy it. */
+        if (!op->offer && !g_cancellable_is_cancelled(op->cancellable) &&
+            operation_phase(op) == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING)
+                transaction_abort(t, *error, NULL);
+        return FALSE;
+}
+
 void operation_commit(Operation *op)
 {
         g_autoptr(GError) error = NULL;
@@ -511,7 +497,7 @@ void operation_commit(Operation *op)
         /* COMMITTING at the start of this step: recovery rolled it forward, health is due. */
         if (t && (phase == MOULT__TRANSACTION_PHASE__PHASE_STAGED ||
                   phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING))
-                transaction_commit(t, &error);
+                commit(op, t, &error);
         settle(op, error);
 }
 
@@ -565,11 +551,19 @@ void operation_release(Operation *op)
         op->has_plan = FALSE;
         g_mutex_unlock(&op->lock);
         transaction_free(t);
-        if (op->env.packs && op->offer && op->offer->instant) {
+        if (op->serves_pack) {
                 g_cancellable_cancel(op->cancellable); /* who waits in the ladder for a way to the bytes */
-                pack_server_set(op->env.packs, op->offer->manifest_digest.data, NULL);
+                pack_server_set(op->env.packs, op->pack_digest, NULL);
         }
         g_clear_pointer(&op->reader, pack_reader_unref);
+}
+
+gboolean operation_is_filling(Operation *op)
+{
+        g_mutex_lock(&op->lock);
+        gboolean filling = op->transaction && transaction_is_filling(op->transaction);
+        g_mutex_unlock(&op->lock);
+        return filling;
 }
 
 void operation_cancel(Operation *op)

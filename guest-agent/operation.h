@@ -8,6 +8,7 @@
 #include "guest-agent/ladder.h"
 #include "guest-agent/pack_server.h"
 #include "guest-agent/peers.h"
+#include "guest-agent/push_state.h"
 
 typedef struct Operation Operation;
 
@@ -48,9 +49,6 @@ GError *operation_deadman_reason(Operation *op);
 /* The newest state, for push_state_free(). */
 Moult__TransactionState *operation_state(Operation *op);
 Moult__TransactionPhase operation_phase(Operation *op);
-void push_state_free(Moult__TransactionState *s);
-Moult__TransactionState *push_state_copy(const Moult__TransactionState *s);
-gboolean push_phase_is_final(Moult__TransactionPhase phase);
 
 /* Steps. */
 void operation_plan(Operation *op);
@@ -62,7 +60,9 @@ void operation_roll_back(Operation *op);
 /* A step too: lets the transaction and the pack go; the state stays. */
 void operation_release(Operation *op);
 
-/* Ends a plan or a stage that runs. */
+/* Instant mode copies now, which may be cut off at any time: the next start of the agent goes on with it. */
+gboolean operation_is_filling(Operation *op);
+/* Ends a plan, a stage, or the copying of instant mode, that runs. */
 void operation_cancel(Operation *op);
 /* @can: see ladder_look_again(). */
 void operation_look_again(Operation *op, const Moult__SourceKind *can, size_t n_can);

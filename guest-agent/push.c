@@ -302,6 +302,19 @@ static void opening_run(gpointer job)
         o->upgrade = upgrade_open(&config, &o->recovered, &o->error);
 }
 
+/* Beside the command socket, and not before it is known what can be had there: a server of a merge that asks
+ * meanwhile tries again. Without it an instant push that loses its window has nobody to ask: worth a
+ * word, not a reason not to start. */
+static PackServer *serve_packs(const struct agent_config *config)
+{
+        g_autoptr(GError) error = NULL;
+        PackServer *s = pack_server_new(config->pack_socket, &error);
+
+        if (!s)
+                event_log(EVENT_WARNING, "agent-pack-socket", error->message, NULL);
+        return s;
+}
+
 static void opening_done(gpointer job)
 {
         struct opening *o = job;
@@ -317,6 +330,7 @@ static void opening_done(gpointer job)
         if (ps->upgrade)
                 ps->past = past_new(ps->engine, ps->upgrade);
         ps->stale = stale_answers_new(ps->engine, ps->upgrade);
+        ps->packs = serve_packs(ps->config);
         env = make_env(ps);
         recovered = ps->upgrade ? operation_new_recovered(&env) : NULL;
         if (recovered) {
@@ -331,20 +345,6 @@ static void opening_done(gpointer job)
         g_free(o);
 }
 
-/* Beside the command socket. Without it an instant push that loses its window has nobody to ask: worth a
- * word, not a reason not to start. */
-static PackServer *serve_packs(const struct agent_config *config)
-{
-        g_autoptr(GError) error = NULL;
-        g_autofree char *directory = g_path_get_dirname(config->socket);
-        g_autofree char *path = g_build_filename(directory, "pack.sock", NULL);
-        PackServer *s = pack_server_new(path, &error);
-
-        if (!s)
-                event_log(EVENT_WARNING, "agent-pack-socket", error->message, NULL);
-        return s;
-}
-
 Pushes *pushes_new(const struct agent_config *config, Peers *peers, const struct pushes_events *events,
                    gpointer user)
 {
@@ -356,7 +356,6 @@ Pushes *pushes_new(const struct agent_config *config, Peers *peers, const struct
         ps->events = *events;
         ps->user = user;
         ps->engine = worker_new();
-        ps->packs = serve_packs(config);
         o->ps = ps;
         worker_push(ps->engine, opening_run, opening_done, o);
         return ps;
@@ -589,7 +588,7 @@ gboolean pushes_is_switching(const Pushes *ps)
         if (!ps->current || ps->steps == 0)
                 return FALSE;
         phase = operation_phase(ps->current);
-        return phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING ||
+        return (phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING && !operation_is_filling(ps->current)) ||
                phase == MOULT__TRANSACTION_PHASE__PHASE_ROLLING_BACK;
 }
 

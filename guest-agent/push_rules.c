@@ -19,9 +19,9 @@ static const struct rule {
         [MOULT__PUSH_ACTION__PUSH_ABORT] = {IN(PLANNING) | IN(PLANNED) | IN(STAGING) | IN(STAGED) |
                                                     IN(COMMITTING) | IN(ACTIVE),
                                             IN(ROLLING_BACK) | FINAL},
-        [MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED] = {IN(PLANNING) | IN(PLANNED) | IN(STAGING),
-                                                      IN(STAGED) | IN(COMMITTING) | IN(ACTIVE) |
-                                                              IN(ROLLING_BACK) | FINAL},
+        [MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED] = {IN(PLANNING) | IN(PLANNED) | IN(STAGING) |
+                                                              IN(COMMITTING),
+                                                      IN(STAGED) | IN(ACTIVE) | IN(ROLLING_BACK) | FINAL},
 };
 
 enum push_verdict push_rule(Moult__TransactionPhase phase, Moult__PushAction action)

@@ -52,7 +52,7 @@ static int outcome(Transaction *t, const GError *error, const struct apply_optio
 
 static gboolean go_through(Transaction *t, const struct apply_options *o, GError **error)
 {
-        if (!transaction_stage(t, NULL, error) || !transaction_commit(t, error))
+        if (!transaction_stage(t, NULL, error) || !transaction_commit(t, NULL, error))
                 return FALSE;
         if (!o->no_confirm)
                 return transaction_confirm(t, error);

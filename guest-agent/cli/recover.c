@@ -27,7 +27,7 @@ static int decide(Upgrade *u, gboolean confirm, gboolean back, gboolean json, GE
                 Moult__TransactionState *s = transaction_state(t);
                 gboolean before_health = s->phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING;
                 transaction_state_free(s);
-                ok = (!before_health || transaction_commit(t, error)) && transaction_confirm(t, error);
+                ok = (!before_health || transaction_commit(t, NULL, error)) && transaction_confirm(t, error);
         }
         Moult__TransactionState *s = transaction_state(t);
         g_autofree char *text = state_out_text(s);

@@ -55,6 +55,12 @@ static Upgrade *engine_new(const struct upgrade_config *config, GError **error)
         u->before_services = config->before_services;
         u->count_boots = config->before_services && config->count_boots;
         u->idle_io = config->idle_io;
+        u->source = (struct merge_source){
+                .sysfs_pci = g_strdup(config->source.sysfs_pci),
+                .sysfs_block = g_strdup(config->source.sysfs_block),
+                .dev = g_strdup(config->source.dev),
+                .socket = g_strdup(config->source.socket),
+        };
         u->keep_generations =
                 config->keep_generations != 0 ? config->keep_generations : UPGRADE_KEEP_GENERATIONS;
         u->workers = config->workers != 0 ? config->workers
@@ -119,6 +125,10 @@ void upgrade_free(Upgrade *u)
                 close(u->state_fd);
         if (u->lock_fd >= 0)
                 close(u->lock_fd);
+        g_free((char *)u->source.sysfs_pci);
+        g_free((char *)u->source.sysfs_block);
+        g_free((char *)u->source.dev);
+        g_free((char *)u->source.socket);
         g_free(u->root);
         g_free(u->state_dir);
         g_free(u->init_command);

@@ -14,6 +14,7 @@ struct Upgrade {
         unsigned workers, keep_generations;
         gboolean idle_io, before_services, count_boots;
         gboolean read_only;
+        struct merge_source source;     /* instant mode: where packs are; strings owned, no record_dir */
         Merger *merger;                 /* engine_merger() */
         int root_fd, state_fd, lock_fd; /* read-only: state_fd is -1 if there is no state directory yet */
         gint busy;                      /* atomic: a transaction or a rollback is under way */

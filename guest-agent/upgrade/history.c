@@ -23,6 +23,8 @@ Moult__TransactionPhase history_phase(JournalStep step)
         case JOURNAL_COMMIT:
         case JOURNAL_SWITCHED:
         case JOURNAL_HEALTH:
+        case JOURNAL_FILLING:
+        case JOURNAL_FILLED:
                 return MOULT__TRANSACTION_PHASE__PHASE_COMMITTING;
         case JOURNAL_ACTIVE:
                 return MOULT__TRANSACTION_PHASE__PHASE_ACTIVE;

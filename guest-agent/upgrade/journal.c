@@ -32,6 +32,8 @@ static const struct {
         [JOURNAL_COMMIT] = STEP("commit"),
         [JOURNAL_SWITCHED] = STEP("switched"),
         [JOURNAL_HEALTH] = STEP("health"),
+        [JOURNAL_FILLING] = STEP("filling"),
+        [JOURNAL_FILLED] = STEP("filled"),
         [JOURNAL_ACTIVE] = STEP("active"),
         [JOURNAL_COMMITTED] = STEP("committed"),
         [JOURNAL_BACK] = STEP("back"),

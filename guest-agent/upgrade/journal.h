@@ -15,7 +15,9 @@ typedef enum {
         JOURNAL_STAGED,
         JOURNAL_COMMIT, /* the decision: from here a crash rolls forward */
         JOURNAL_SWITCHED,
-        JOURNAL_HEALTH, /* post hooks, restarts and health hooks begin, once more */
+        JOURNAL_HEALTH,  /* post hooks, restarts and health hooks begin, once more */
+        JOURNAL_FILLING, /* instant: health passed, what was deferred is copied; with the moment */
+        JOURNAL_FILLED,  /* instant: everything is local, and synced */
         JOURNAL_ACTIVE,
         JOURNAL_COMMITTED,
         JOURNAL_BACK, /* the decision to roll back */

@@ -44,6 +44,8 @@ gboolean merged_wanted(Upgrade *u, struct wanted *ret, GError **error)
                 if (!is_decided(g))
                         continue;
                 ret->generation = g->number;
+                ret->unfilled =
+                        g->offer != NULL && g->offer->instant && journal_last(g->journal) < JOURNAL_FILLED;
                 ret->method = g->offer != NULL ? (MergeMethod)g->offer->merge : MERGE_AUTO;
                 ret->target = generation_load_target(g, &why);
                 if (why == NULL)
@@ -59,15 +61,26 @@ static gboolean never_merged(const Upgrade *u)
         return faccessat(u->state_fd, "target", F_OK, AT_SYMLINK_NOFOLLOW) < 0;
 }
 
+struct merge_source merged_source(const Upgrade *u, guint64 generation, char **ret_record)
+{
+        struct merge_source source = u->source;
+        *ret_record = g_strdup_printf("%s/generations/%" G_GUINT64_FORMAT, u->state_dir, generation);
+        source.pack_record_dir = *ret_record;
+        return source;
+}
+
 gboolean merged_apply(Upgrade *u, GString *notes, GError **error)
 {
         struct wanted w;
+        g_autofree char *record = NULL;
         if (never_merged(u))
                 return TRUE;
         if (!merged_wanted(u, &w, error))
                 return FALSE;
         Merger *merger = engine_merger(u, error);
-        gboolean ok = merger != NULL && merger_apply(merger, w.target, w.method, NULL, notes, error);
+        struct merge_source source = merged_source(u, w.generation, &record);
+        gboolean ok = merger != NULL &&
+                      merger_apply(merger, w.target, w.method, w.unfilled ? &source : NULL, notes, error);
         wanted_clear(&w);
         return ok;
 }

@@ -13,10 +13,14 @@ struct wanted {
         Target *target;     /* NULL: nothing is to be merged */
         MergeMethod method; /* as the push asked */
         guint64 generation; /* that says so; 0: none does */
+        gboolean unfilled;  /* instant mode: what is not in the store is served from its pack */
 };
 void wanted_clear(struct wanted *w);
 
 gboolean merged_wanted(Upgrade *u, struct wanted *ret, GError **error);
+/* Where the bytes of generation @generation's pack come from while it is not filled. *ret_record: a string of
+ * it, which the caller frees after use. */
+struct merge_source merged_source(const Upgrade *u, guint64 generation, char **ret_record);
 /* Makes the mounts as they are wanted. Does nothing, and makes nothing, where there never was a target.
  * @notes gets what could not be tidied. */
 gboolean merged_apply(Upgrade *u, GString *notes, GError **error);

@@ -56,11 +56,12 @@ struct plan_entry {
         Moult__PlanAction action;
         PlanHow how;
         PlanReach reach;
-        char *physical;    /* HOW_MERGE: where it is, relative to the root */
-        gboolean object;   /* HOW_MERGE: a regular file, staged to become an object of the store */
-        gboolean deferred; /* instant mode: its object is staged after the switch */
-        gboolean served;   /* what is there now is an object of ours: links of it come and go, and change its
-                              ctime */
+        char *physical;           /* HOW_MERGE: where it is, relative to the root */
+        gboolean object;          /* HOW_MERGE: a regular file, staged to become an object of the store */
+        gboolean deferred;        /* instant mode: its object is staged after the switch */
+        const Moult__Entry *seen; /* whose metadata the object gets (fill.h); NULL: the entry's own */
+        gboolean served; /* what is there now is an object of ours: links of it come and go, and change its
+                            ctime */
         gboolean selected;
         gboolean copy_live; /* HOW_EXCHANGE of a file for its metadata only: the content is here already */
         gboolean link_live; /* a hard link to a live file that stays */

@@ -13,6 +13,7 @@
 #include "guest-agent/upgrade/boots.h"
 #include "guest-agent/upgrade/engine.h"
 #include "guest-agent/upgrade/merged.h"
+#include "guest-agent/upgrade/moment.h"
 #include "guest-agent/upgrade/staging_area.h"
 #include "proto/limits.h"
 #include "proto/message.h"
@@ -177,6 +178,29 @@ static gboolean finish_back(Upgrade *u, Generation *g, GString *text, GError **e
         return ok;
 }
 
+/* An instant upgrade whose pack served what was not copied yet, until the machine was restarted. */
+static gboolean is_cut_off(const Upgrade *u)
+{
+        const Generation *g = u->recovered;
+        const struct journal_record *r = journal_find(g->journal, JOURNAL_COMMIT);
+        struct moment then, now;
+        if (g->offer == NULL || !g->offer->instant || u->recovered_plan->merged == 0 ||
+            journal_last(g->journal) >= JOURNAL_FILLED)
+                return FALSE;
+        moment_now(&now);
+        return r == NULL || !moment_parse(r->text, &then) || !moment_is_same_boot(&then, &now);
+}
+
+#define CUT_OFF "the machine was restarted before what was visible already was copied: push it again"
+
+static gboolean take_back_cut_off(Upgrade *u, Generation **g, GString *text, GError **error)
+{
+        put_down(u, g);
+        g_autoptr(GError) why = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_HEALTH, CUT_OFF);
+        g_autofree char *record = history_error_text(why);
+        return journal_append((*g)->journal, JOURNAL_BACK, record, error) && finish_back(u, *g, text, error);
+}
+
 static void clean_leftovers(Upgrade *u, Generation *g, GString *text)
 {
         /* Before its commit record a generation holds nothing but what we staged, whole or not. */
@@ -209,17 +233,25 @@ static gboolean recover_one(Upgrade *u, Generation **g, GString *text, GError **
         case JOURNAL_COMMIT:
                 if (!take_up(u, g, error))
                         return FALSE;
+                if (is_cut_off(u))
+                        return take_back_cut_off(u, g, text, error);
                 if (roll_forward(u, u->recovered, text, error))
                         return TRUE;
                 put_down(u, g);
                 return FALSE;
         case JOURNAL_SWITCHED:
         case JOURNAL_HEALTH:
+        case JOURNAL_FILLING:
+        case JOURNAL_FILLED:
         case JOURNAL_ACTIVE:
+                if (!take_up(u, g, error))
+                        return FALSE;
+                if (is_cut_off(u))
+                        return take_back_cut_off(u, g, text, error);
                 g_string_append_printf(
                         text, "generation %" G_GUINT64_FORMAT " (%s): the tree is all new, not confirmed\n",
-                        (*g)->number, release);
-                return take_up(u, g, error);
+                        u->recovered->number, release);
+                return TRUE;
         case JOURNAL_BACK:
                 return finish_back(u, *g, text, error);
         case JOURNAL_ROLLED_BACK:

@@ -426,7 +426,7 @@ static gboolean file_finish(StageFile *f, StageWorker *w, GCancellable *c, GErro
                 return FALSE;
         }
         struct metadata_object o = {-1, f->pe->path, f->fd};
-        g_autoptr(Metadata) want = metadata_from_entry(f->e);
+        g_autoptr(Metadata) want = metadata_from_entry(f->pe->seen != NULL ? f->pe->seen : f->e);
         gboolean fresh = f->origin != FROM_STAGED;
         if (!file_label(f, &o, want, error) || !metadata_apply(&o, S_IFREG, want, fresh, error) ||
             !metadata_verify(&o, S_IFREG, want, error))

@@ -68,7 +68,7 @@ static void on_bytes(guint64 more, gpointer user)
         progress_bytes(t->progress, more);
 }
 
-gboolean transaction_run_staging(Transaction *t, StageWhat what, GCancellable *c, GError **error)
+gboolean transaction_run_staging(Transaction *t, Plan *p, StageWhat what, GCancellable *c, GError **error)
 {
         struct stage_options o = {
                 .what = what,
@@ -81,14 +81,14 @@ gboolean transaction_run_staging(Transaction *t, StageWhat what, GCancellable *c
                 .progress = on_bytes,
                 .user = t,
         };
-        return stage_run(t->plan, t->pack, &o, c, error);
+        return stage_run(p, t->pack, &o, c, error);
 }
 
 static gboolean stage(Transaction *t, GCancellable *c, GError **error)
 {
         if (!generation_keep_pack(t->g, t->pack, error) || !transaction_skip_objects(t, c, error) ||
-            !transaction_run_staging(t, STAGE_NOW, c, error) || !transaction_prepare_merges(t, c, error) ||
-            !transaction_record_plan(t, error))
+            !transaction_run_staging(t, t->plan, STAGE_NOW, c, error) ||
+            !transaction_prepare_merges(t, c, error) || !transaction_record_plan(t, error))
                 return FALSE;
         struct commit_context context = engine_commit_context(t->u, t->g, t->manifest, t->record);
         context.area_fds = t->area_fds;

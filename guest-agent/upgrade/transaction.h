@@ -26,6 +26,8 @@ struct upgrade_config {        /* filled once from the configuration; const from
         const char *init_command;  /* NULL: found by looking (systemctl, else service) */
         gboolean before_services;  /* the machine starts: no unit runs yet, so recovery restarts none */
         gboolean count_boots;      /* and somebody will say upgrade_boot_is_good() when it is up */
+        /* Instant mode: where servers of merges find the pack; its pack_record_dir is not used. */
+        struct merge_source source;
 };
 
 typedef struct Upgrade Upgrade; /* the engine: owns state_dir (lock file), knows the history */
@@ -40,9 +42,11 @@ struct transaction_request {
         Moult__SyncMode sync_mode;
         unsigned workers;
         MergeMethod merge; /* forced for what cannot be written */
-        /* Instant mode: what is merged is switched first, served from the pack in this window or over this
-         * socket, and staged afterwards; NULL: not so. Borrowed for as long as the transaction lives. */
-        const struct merge_source *instant;
+        gboolean instant;  /* what is merged is switched first, served from the pack, and staged afterwards */
+        /* Instant: where the pack can be had, best first, for an agent that is started again meanwhile. */
+        const Moult__SourceKind *sources;
+        gsize n_sources;
+        gboolean strict_window;
 };
 
 /* Called from the transaction's thread and from staging threads (serialised by the engine). @s is valid
@@ -90,9 +94,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Transaction, transaction_free)
  * or in a final phase with @error set. */
 gboolean transaction_plan(Transaction *t, GCancellable *c, GError **error);  /* -> PLANNED or REFUSED */
 gboolean transaction_stage(Transaction *t, GCancellable *c, GError **error); /* -> STAGED */
-gboolean transaction_commit(Transaction *t,
-                            GError **error); /* pre hooks, switch, post hooks, restarts, health
-                                                -> ACTIVE, or ROLLED_BACK */
+/* Pre hooks, switch, post hooks, restarts, health, and in instant mode the copying -> ACTIVE, or ROLLED_BACK.
+ * @c ends the copying only: CANCELLED, and the phase stays COMMITTING: transaction_abort() takes it back, the
+ * next start of the agent goes on with it. So it is with WRONG_STATE, for which see transaction_give_pack().
+ */
+gboolean transaction_commit(Transaction *t, GCancellable *c, GError **error);
 gboolean transaction_confirm(Transaction *t, GError **error); /* -> COMMITTED */
 gboolean transaction_abort(Transaction *t, const GError *why,
                            GError **error); /* before commit: forget; ACTIVE: roll back */
@@ -106,6 +112,25 @@ guint64 transaction_confirm_timeout_ms(const Transaction *t);
  * counts since it became active, also while no agent runs; after a reboot there is the full time once more,
  * but only after the first. */
 guint64 transaction_confirm_left_ms(Transaction *t, guint64 timeout_ms);
+
+/* An instant upgrade that recovery found before all of it was copied: its pack, and where it was offered. */
+struct transaction_pack {
+        guint8 manifest_digest[32];
+        guint64 size;
+        Moult__SourceKind sources[8];
+        gsize n_sources;
+        gboolean strict_window;
+};
+/* FALSE without @error: it needs none. */
+gboolean transaction_wants_pack(Transaction *t, struct transaction_pack *ret, GError **error);
+/* Without one transaction_commit() fails with WRONG_STATE, unless all is local. @source: a reference is
+ * taken. */
+gboolean transaction_give_pack(Transaction *t, PackSource *source, GError **error);
+/* In phase COMMITTING: how long the copying may be without bytes, if that is @timeout_ms in all. The time
+ * counts since an agent of this boot last found that it had got on. */
+guint64 transaction_fill_left_ms(Transaction *t, guint64 timeout_ms);
+/* It copies now: may be interrupted at any time. Any thread. */
+gboolean transaction_is_filling(const Transaction *t);
 /* Plan items [first, first+count), after transaction_plan(). The page points into the transaction. */
 guint transaction_plan_size(const Transaction *t);
 const Moult__PlanItem *transaction_plan_item(const Transaction *t, guint i);

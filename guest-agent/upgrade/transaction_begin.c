@@ -5,6 +5,8 @@
 #include "guest-agent/upgrade/transaction_parts.h"
 #include "proto/message.h"
 
+#define WORKERS_MAX 16u
+
 static Moult__Record__Offer *offer_record(Transaction *t, const struct transaction_request *r)
 {
         Moult__Record__Offer *o = g_new(Moult__Record__Offer, 1);
@@ -22,7 +24,12 @@ static Moult__Record__Offer *offer_record(Transaction *t, const struct transacti
         o->confirm_timeout_ms = r->confirm_timeout_ms;
         o->workers = r->workers;
         o->merge = r->merge;
-        o->instant = r->instant != NULL;
+        o->instant = r->instant;
+        o->strict_window = r->strict_window;
+        if (r->n_sources > 0)
+                o->sources = g_new(guint32, r->n_sources);
+        for (gsize i = 0; i < r->n_sources; i++)
+                o->sources[o->n_sources++] = (guint32)r->sources[i];
         guint n = r->selection != NULL ? g_strv_length((char **)r->selection) : 0;
         if (n > 0)
                 o->selection = g_new0(ProtobufCBinaryData, n);
@@ -100,7 +107,7 @@ Transaction *transaction_new(Upgrade *u, PackReader *pack, const struct transact
         t->selection = g_strdupv((char **)request->selection);
         t->merge_forced = request->merge;
         t->instant = request->instant;
-        t->workers = request->workers != 0 ? MIN(request->workers, 16u) : u->workers;
+        t->workers = request->workers != 0 ? MIN(request->workers, WORKERS_MAX) : u->workers;
         t->progress = progress_new(t->push_id, observer, user);
         if (!t->dry_run && !begin(t, request, error))
                 return NULL;
@@ -117,6 +124,7 @@ Transaction *upgrade_recovered_transaction(Upgrade *u, transaction_observer obse
         g_autoptr(Transaction) t = g_new0(Transaction, 1);
         t->incoming_fd = -1;
         t->u = u;
+        t->recovered = TRUE;
         t->g = g_steal_pointer(&g);
         t->manifest = t->own_manifest = g_steal_pointer(&u->recovered_manifest);
         t->record = g_steal_pointer(&u->recovered_plan);
@@ -126,6 +134,7 @@ Transaction *upgrade_recovered_transaction(Upgrade *u, transaction_observer obse
                 memcpy(t->push_id, o->push_id.data, sizeof t->push_id);
         if (o != NULL && o->manifest_digest.len == DIGEST_SIZE)
                 memcpy(digest, o->manifest_digest.data, DIGEST_SIZE);
+        t->workers = o != NULL && o->workers != 0 ? MIN(o->workers, WORKERS_MAX) : u->workers;
         t->gentle = o != NULL && o->sync_mode == MOULT__SYNC_MODE__SYNC_GENTLE;
         t->progress = progress_new(t->push_id, observer, user);
         progress_release(t->progress, t->manifest, digest, t->g->number);

@@ -1,5 +1,6 @@
 /* guest-agent/upgrade/transaction_commit.c - the decision and what follows it: switch, health, confirm,
  * abort. */
+#include "guest-agent/upgrade/moment.h"
 #include "guest-agent/upgrade/recheck.h"
 #include "guest-agent/upgrade/transaction_parts.h"
 
@@ -43,6 +44,15 @@ static gboolean undecided(Transaction *t, GError *why, GError **error)
         return FALSE;
 }
 
+/* Of an instant upgrade, with the boot: another one takes it back. */
+static gboolean record_commit(Transaction *t, GError **error)
+{
+        struct moment now;
+        moment_now(&now);
+        g_autofree char *text = t->instant ? moment_text(&now) : NULL;
+        return journal_append(t->g->journal, JOURNAL_COMMIT, text, error);
+}
+
 static gboolean switch_over(Transaction *t, gboolean *ret_decided, GError **error)
 {
         struct commit_context c = engine_commit_context(t->u, t->g, t->manifest, t->record);
@@ -50,7 +60,7 @@ static gboolean switch_over(Transaction *t, gboolean *ret_decided, GError **erro
         gint64 begin_us = g_get_monotonic_time();
         c.area_fds = t->area_fds;
         *ret_decided = FALSE;
-        if (!journal_append(t->g->journal, JOURNAL_COMMIT, NULL, error))
+        if (!record_commit(t, error))
                 return FALSE;
         *ret_decided = TRUE;
         if (!commit_forward(&c, notes, error) || !transaction_switch_merges(t, notes, error))
@@ -77,17 +87,24 @@ static gboolean begin_health(Transaction *t, GError **error)
 
 static gboolean health(Transaction *t, GError **error)
 {
+        if (journal_last(t->g->journal) == JOURNAL_FILLING || journal_last(t->g->journal) == JOURNAL_FILLED)
+                return TRUE; /* passed, before the agent was started again */
         return begin_health(t, error) && transaction_run_hooks(t, MOULT__HOOK_STAGE__HOOK_POST, error) &&
                transaction_run_restarts(t, error) &&
-               transaction_run_hooks(t, MOULT__HOOK_STAGE__HOOK_HEALTH, error) &&
-               transaction_fill(t, error) && transaction_record_active(t, error);
+               transaction_run_hooks(t, MOULT__HOOK_STAGE__HOOK_HEALTH, error);
 }
 
-gboolean transaction_commit(Transaction *t, GError **error)
+static gboolean is_interrupted(Transaction *t, const GError *why)
+{
+        return moult_error_code(why) == MOULT_ERROR_CANCELLED &&
+               journal_last(t->g->journal) == JOURNAL_FILLING;
+}
+
+gboolean transaction_commit(Transaction *t, GCancellable *c, GError **error)
 {
         GError *why = NULL;
-        gboolean resumed = t->pack == NULL &&
-                           progress_get_phase(t->progress) == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING;
+        gboolean resumed =
+                t->recovered && progress_get_phase(t->progress) == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING;
         if (!resumed) {
                 gboolean decided;
                 if (!transaction_require_phase(t, MOULT__TRANSACTION_PHASE__PHASE_STAGED, "commit", error))
@@ -98,9 +115,15 @@ gboolean transaction_commit(Transaction *t, GError **error)
                         return not_begun(t, why, error);
                 if (!switch_over(t, &decided, &why))
                         return decided ? transaction_go_back(t, why, error) : undecided(t, why, error);
+        } else if (!transaction_can_fill(t, error)) {
+                return FALSE;
         }
-        if (!health(t, &why))
-                return transaction_go_back(t, why, error);
+        if (!health(t, &why) || !transaction_fill(t, c, &why) || !transaction_record_active(t, &why)) {
+                if (!is_interrupted(t, why))
+                        return transaction_go_back(t, why, error);
+                g_propagate_error(error, why);
+                return FALSE;
+        }
         progress_phase(t->progress, MOULT__TRANSACTION_PHASE__PHASE_ACTIVE, MOULT_ERROR_UNSPECIFIED, NULL);
         return TRUE;
 }

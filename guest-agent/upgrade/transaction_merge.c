@@ -70,7 +70,7 @@ static const Moult__Entry *object_entry(const Transaction *t, const struct plan_
 /* What a directory above brings can be served from the pack; a lone file is bound to its object. */
 static void defer(Transaction *t)
 {
-        for (guint i = 0; t->instant != NULL && i < t->plan->n_entries; i++) {
+        for (guint i = 0; t->instant && i < t->plan->n_entries; i++) {
                 struct plan_entry *pe = &t->plan->entries[i];
                 pe->deferred = object_entry(t, pe) != NULL && pe->reach == REACH_TREE;
         }
@@ -112,81 +112,51 @@ static gboolean keep_object(ObjectStore *store, const Moult__Entry *e, int dirfd
         return object_store_take(store, e, dirfd, name, error);
 }
 
-static gboolean take_objects(Transaction *t, gboolean deferred, GError **error)
+gboolean transaction_take_object(ObjectStore *store, const Moult__Entry *e, int dirfd, const char *name,
+                                 const char *path, GError **error)
+{
+        int fake = fault_point("stage-object-taken");
+        if (fake != 0)
+                return moult_error_errno(error, fake, "taking /%s into the store", path);
+        if (keep_object(store, e, dirfd, name, error))
+                return TRUE;
+        g_prefix_error(error, "taking /%s into the store: ", path);
+        return FALSE;
+}
+
+/* What was staged before the switch. */
+static gboolean take_objects(Transaction *t, GError **error)
 {
         Merger *merger = engine_merger(t->u, error);
         ObjectStore *store = merger != NULL ? merger_store(merger) : NULL;
         for (guint i = 0; store != NULL && i < t->plan->n_entries; i++) {
-                const Moult__Entry *e = object_entry(t, &t->plan->entries[i]);
-                if (e == NULL || t->plan->entries[i].deferred != deferred)
-                        continue;
+                const struct plan_entry *pe = &t->plan->entries[i];
+                const Moult__Entry *e = object_entry(t, pe);
                 g_autofree char *name = plan_staged_path(t->plan, i);
-                int fake = fault_point("stage-object-taken");
-                if (fake != 0)
-                        return moult_error_errno(error, fake, "taking /%s into the store",
-                                                 t->plan->entries[i].path);
-                if (!keep_object(store, e, t->incoming_fd, name, error)) {
-                        g_prefix_error(error, "taking /%s into the store: ", t->plan->entries[i].path);
+                if (e != NULL && !pe->deferred &&
+                    !transaction_take_object(store, e, t->incoming_fd, name, pe->path, error))
                         return FALSE;
-                }
         }
         return store != NULL;
-}
-
-/* Everything of the target is in the store: what a transaction must know that was recovered, and has no pack
- * any more. */
-static gboolean is_filled(Transaction *t, GError **error)
-{
-        g_autoptr(Target) target = generation_load_target(t->g, error);
-        Merger *merger = target != NULL ? engine_merger(t->u, error) : NULL;
-        for (guint i = 0; merger != NULL && i < target_size(target); i++) {
-                struct target_item item = target_get(target, i);
-                if (item.entry->type != MOULT__ENTRY_TYPE__ENTRY_FILE ||
-                    object_store_has(merger_store(merger), item.entry))
-                        continue;
-                g_set_error(
-                        error, MOULT_ERROR, MOULT_ERROR_HEALTH,
-                        "the agent was restarted while an instant upgrade was copied: /%s is not there yet",
-                        item.path);
-                return FALSE;
-        }
-        return merger != NULL;
-}
-
-gboolean transaction_fill(Transaction *t, GError **error)
-{
-        g_autoptr(GString) notes = g_string_new(NULL);
-        if (t->g->offer == NULL || !t->g->offer->instant || t->record->merged == 0)
-                return TRUE;
-        if (t->pack == NULL)
-                return is_filled(t, error) && merged_apply(t->u, notes, error);
-        fault_point("fill");
-        if (!transaction_run_staging(t, STAGE_DEFERRED, NULL, error) || !take_objects(t, TRUE, error) ||
-            !generation_sync(t->g, error))
-                return FALSE;
-        fault_point("filled");
-        return merged_apply(t->u, notes, error) && merged_remove_incoming(t->u, t->g->number, error);
 }
 
 gboolean transaction_prepare_merges(Transaction *t, GCancellable *c, GError **error)
 {
         if (t->target == NULL)
                 return TRUE;
-        if (t->plan->n_merged > 0 && !take_objects(t, FALSE, error))
+        if (t->plan->n_merged > 0 && !take_objects(t, error))
                 return FALSE;
-        if (t->plan->n_merged > 0 && t->instant == NULL && !merged_remove_incoming(t->u, t->g->number, error))
+        if (t->plan->n_merged > 0 && !t->instant && !merged_remove_incoming(t->u, t->g->number, error))
                 return FALSE;
         if (!generation_save_target(t->g, t->target, error))
                 return FALSE;
         Merger *merger = engine_merger(t->u, error);
         if (merger == NULL)
                 return FALSE;
-        g_autofree char *record =
-                g_strdup_printf("%s/generations/%" G_GUINT64_FORMAT, t->u->state_dir, t->g->number);
-        struct merge_source source = t->instant != NULL ? *t->instant : (struct merge_source){0};
-        source.pack_record_dir = record;
-        t->prepared = merger_prepare(merger, t->target, t->merge_forced, t->instant != NULL ? &source : NULL,
-                                     c, error);
+        g_autofree char *record = NULL;
+        struct merge_source source = merged_source(t->u, t->g->number, &record);
+        t->prepared =
+                merger_prepare(merger, t->target, t->merge_forced, t->instant ? &source : NULL, c, error);
         if (t->prepared == NULL)
                 g_prefix_error(error, "making the mounts of the target file system: ");
         return t->prepared != NULL;

@@ -19,15 +19,17 @@ struct Transaction {
         Target *before, *target;
         GArray *methods; /* MergeMethod */
         MergeMethod merge_forced;
-        const struct merge_source *instant; /* NULL: copied before the switch */
-        Prepared *prepared;                 /* the new mounts, not to be seen yet */
-        int incoming_fd;                    /* where files are staged that become objects; -1 */
+        gboolean instant;   /* merged first, copied after the switch */
+        Prepared *prepared; /* the new mounts, not to be seen yet */
+        int incoming_fd;    /* where files are staged that become objects; -1 */
         int *area_fds;
         guint n_areas;
         Moult__PlanItem **items;
         guint n_items;
         guint8 push_id[16];
         gboolean allow_drift, dry_run, gentle;
+        gboolean recovered;
+        gint filling;     /* atomic */
         gboolean resumed; /* an interrupted staging of the same pack is gone on with */
         GStrv selection;
         unsigned workers;
@@ -36,7 +38,7 @@ struct Transaction {
 
 /* --- transaction.c --- */
 
-gboolean transaction_run_staging(Transaction *t, StageWhat what, GCancellable *c, GError **error);
+gboolean transaction_run_staging(Transaction *t, Plan *p, StageWhat what, GCancellable *c, GError **error);
 
 gboolean transaction_require_phase(Transaction *t, Moult__TransactionPhase want, const char *what,
                                    GError **error);
@@ -57,13 +59,20 @@ gboolean transaction_open_incoming(Transaction *t, GError **error);
 gboolean transaction_skip_objects(Transaction *t, GCancellable *c, GError **error);
 /* After it: staged files become objects, the target is on record, the new mounts are made. */
 gboolean transaction_prepare_merges(Transaction *t, GCancellable *c, GError **error);
-/* Instant mode, after the switch: what was deferred is staged, and the merges are switched to what is local.
- * A transaction that was recovered cannot do it any more: an error, unless all is there. Nothing to do in the
- * ordinary mode. */
-gboolean transaction_fill(Transaction *t, GError **error);
+/* The staged file @name becomes the object of @e; @path: for messages. */
+gboolean transaction_take_object(ObjectStore *store, const Moult__Entry *e, int dirfd, const char *name,
+                                 const char *path, GError **error);
 /* One mount operation for each place. */
 gboolean transaction_switch_merges(Transaction *t, GString *notes, GError **error);
 void transaction_free_merges(Transaction *t);
+
+/* --- transaction_fill.c --- */
+
+/* Instant mode, after the switch: what is not in the store yet is staged, and the merges are switched to what
+ * is local. CANCELLED: interrupted by @c. Nothing to do in the ordinary mode. */
+gboolean transaction_fill(Transaction *t, GCancellable *c, GError **error);
+/* WRONG_STATE: it would need its pack, which nobody has given. */
+gboolean transaction_can_fill(Transaction *t, GError **error);
 
 /* --- transaction_deadline.c --- */
 

@@ -81,7 +81,7 @@ static void push(Upgrade *u, PackReader *pack, guint8 id)
         struct asking asking = {.transaction = t};
         GThread *thread = g_thread_new("ask", ask, &asking);
         if (!transaction_plan(t, NULL, &error) || !transaction_stage(t, NULL, &error) ||
-            !transaction_commit(t, &error) || !transaction_confirm(t, &error))
+            !transaction_commit(t, NULL, &error) || !transaction_confirm(t, &error))
                 g_error("%s", error->message);
         g_atomic_int_set(&asking.end, 1);
         g_thread_join(thread);

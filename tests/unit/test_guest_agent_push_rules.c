@@ -15,7 +15,7 @@ static const char *const expected[] = {
         [MOULT__PUSH_ACTION__PUSH_COMMIT] = "wwww!aaaaaaa",
         [MOULT__PUSH_ACTION__PUSH_CONFIRM] = "wwwwww!aaaaa",
         [MOULT__PUSH_ACTION__PUSH_ABORT] = "w!!!!!!aaaaa",
-        [MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED] = "w!!!aaaaaaaa",
+        [MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED] = "w!!!a!aaaaaa",
 };
 
 Test(push_rules, are_as_written_down)
