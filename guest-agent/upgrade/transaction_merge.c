@@ -67,12 +67,14 @@ static const Moult__Entry *object_entry(const Transaction *t, const struct plan_
         return item.entry;
 }
 
-/* What a directory above brings can be served from the pack; a lone file is bound to its object. */
+/* What a directory above brings can be served from the pack; a lone file is bound to its object, and a file
+ * without a hash tree can be copied only. */
 static void defer(Transaction *t)
 {
         for (guint i = 0; t->instant && i < t->plan->n_entries; i++) {
                 struct plan_entry *pe = &t->plan->entries[i];
-                pe->deferred = object_entry(t, pe) != NULL && pe->reach == REACH_TREE;
+                pe->deferred = object_entry(t, pe) != NULL && pe->reach == REACH_TREE &&
+                               manifest_is_verifiable_by_block(t->manifest, t->manifest->entries[i]);
         }
 }
 

@@ -44,13 +44,13 @@ def trees(directory, size_mb):
 class InstantLab(Lab):
     """net-1, whose agent is started and ended by the test."""
 
-    def __init__(self, directory, size_mb=4):
+    def __init__(self, directory, size_mb=4, options=()):
         super().__init__(directory / "lab")
         self.old_tree, self.new_tree = trees(directory, size_mb)
         self.host = moult.Host(directory / "host", tls=True).start()
         (self.trust / "test.pub").write_bytes(self.host.new_key())
         self.cable = relay.Relay(("127.0.0.1", self.host.tls_port))
-        self.pack = self.host.build(self.new_tree, self.old_tree, options=("--mtime",))
+        self.pack = self.host.build(self.new_tree, self.old_tree, options=("--mtime", *options))
         self.host.moult("release", "import", self.pack)
         printed = self.host.moult("vm", "add", "net-1", "--network", "--token")
         self.token = re.search(r"moult1:[0-9a-f]{64}:\S+", printed).group(0)

@@ -56,6 +56,18 @@ def test_reads_come_out_of_the_window_before_anything_is_copied(lab):
     assert lab.objects() and big.read_bytes() == (lab.new_tree / "usr/big").read_bytes()
 
 
+def test_what_has_no_hash_tree_is_copied_before_the_switch(tmp_path):
+    with contextlib.closing(InstantLab(tmp_path, options=("--no-trees",))) as lab:
+        lab.plug()
+        lab.start("fill=hold")
+        push = lab.push()
+        lab.wait_held()
+        assert (lab.root / "usr/big").read_bytes() == (lab.new_tree / "usr/big").read_bytes()
+        assert lab.sources()["ivshmem"] == 0
+        lab.let_go()
+        assert push.wait(120) == 0, push.stdout.read()
+
+
 def test_a_block_comes_over_the_agent_when_the_window_is_gone(lab):
     lab.plug()
     lab.start("fill=hold")

@@ -65,9 +65,13 @@ class Guests:
             machine.stop()
 
 
+HOLD = "/run/moult-hold"
+
+
 def arm_fault(machine, fault, trace=""):
-    """The agent is started again with these fault points; its next start has none."""
-    machine.write_file("/run/moult-fault", f"export MOULT_FAULT='{fault}' MOULT_FAULT_TRACE='{trace}'\n")
+    """The agent is started again with these fault points; its next start has none. A point that holds makes HOLD, and waits until it
+    is gone."""
+    machine.write_file("/run/moult-fault", f"export MOULT_FAULT='{fault}' MOULT_FAULT_TRACE='{trace}' MOULT_FAULT_HOLD={HOLD}\n")
     restart_agent(machine)
 
 
@@ -76,6 +80,29 @@ def the_push(host):
     [job] = [job for job in host.json("jobs", "--all") if job["kind"] == "push"]
     [push] = host.json("jobs", "show", job["id"])["pushes"]
     return push
+
+
+def window(guest):
+    """The id of the ivshmem device that moultd has plugged."""
+    def walk(devices):
+        for device in devices:
+            if device["id"]["device"] == 0x1110:
+                yield device["qdev_id"]
+            yield from walk(device.get("pci_bridge", {}).get("devices", ()))
+    found = [d for bus in guest.qmp.command("query-pci") for d in walk(bus["devices"])]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def pull_out_window(guest):
+    device = window(guest)
+    guest.qmp.command("device_del", id=device)
+    guest.qmp.wait_event("DEVICE_DELETED", match=lambda data: data.get("device") == device)
+
+
+def wait_stopped(guest):
+    """Until the agent has stopped itself at a fault point."""
+    guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
 
 
 def restart_agent(machine):

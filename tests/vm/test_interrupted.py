@@ -7,7 +7,7 @@ import pytest
 
 import relay
 import trees
-from conftest import arm_fault, the_push
+from conftest import arm_fault, pull_out_window, the_push, wait_stopped
 
 BIG_MB = 24
 SOAK = os.environ.get("MOULT_SOAK") == "1"
@@ -116,10 +116,8 @@ def test_the_window_is_pulled_out_in_the_middle(host, guests, large, workdir):
         # The agent stops itself in the middle of staging, so that the middle is certain: 16 of 24 MiB are there.
         arm_fault(guest, "stage-write:16=stop")
         push = host.spawn("push", "app=3", "web-1", "--transport", "auto")
-        guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
-        device = _window(guest)
-        guest.qmp.command("device_del", id=device)
-        guest.qmp.wait_event("DEVICE_DELETED", match=lambda data: data.get("device") == device)
+        wait_stopped(guest)
+        pull_out_window(guest)
         guest.exec("kill -CONT $(pidof moult-agent)")
         assert push.wait(300) == 0, push.stdout.read()
         assert cable.to_target < (BIG_MB - 4) << 20, "what had come through the window came through the port again"
@@ -182,22 +180,10 @@ def test_the_connection_is_cut_for_good_and_the_port_takes_over(host, guests, re
 def test_the_guest_is_reset_in_the_middle(host, prepared, reference):
     arm_fault(prepared, "stage-write:3=stop")
     push = host.spawn("push", "app=2", "web-1")
-    prepared.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
+    wait_stopped(prepared)
     prepared.reboot(hard=True)
     assert push.wait(300) == 0, push.stdout.read()
     assert prepared.tree("/srv/app") == reference.after
-
-
-def _window(guest):
-    """The id of the ivshmem device that moultd has plugged."""
-    def walk(devices):
-        for device in devices:
-            if device["id"]["device"] == 0x1110:
-                yield device["qdev_id"]
-            yield from walk(device.get("pci_bridge", {}).get("devices", ()))
-    found = [d for bus in guest.qmp.command("query-pci") for d in walk(bus["devices"])]
-    assert len(found) == 1, found
-    return found[0]
 
 
 def _tree_of(guest, new, old):
