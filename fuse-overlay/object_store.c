@@ -5,7 +5,7 @@
  * ever written to it. What else makes files here (a copy where the file system refuses the rename) does so
  * under a name that starts with TEMPORARY, which no object has; what a kill leaves of these goes at the next
  * collection. The store has no state in memory but two descriptors: threads may use it at once, but for
- * collecting, which is for whoever holds the engine. */
+ * collecting, which is for whoever holds the engine. What was verified is remembered (object_memo.h). */
 #include "fuse-overlay/object_store.h"
 
 #include <dirent.h>
@@ -22,6 +22,7 @@
 #include "common/fd.h"
 #include "common/remove_tree.h"
 #include "fuse-overlay/object_copy.h"
+#include "fuse-overlay/object_memo.h"
 #include "shm/entry_metadata.h"
 
 #define TEMPORARY      ".new-"
@@ -32,6 +33,7 @@
 
 struct ObjectStore {
         int target_fd, objects_fd;
+        ObjectMemo *verified;
 };
 
 /* A directory of ours: made if it is not there; never a link. */
@@ -58,6 +60,7 @@ ObjectStore *object_store_open(int state_fd, GError **error)
 {
         g_autoptr(ObjectStore) s = g_new0(ObjectStore, 1);
         s->target_fd = s->objects_fd = -1;
+        s->verified = object_memo_new();
         s->target_fd = open_directory(state_fd, "target", error);
         if (s->target_fd < 0)
                 return NULL;
@@ -75,6 +78,7 @@ void object_store_free(ObjectStore *s)
                 close(s->objects_fd);
         if (s->target_fd >= 0)
                 close(s->target_fd);
+        object_memo_free(s->verified);
         g_free(s);
 }
 
@@ -157,19 +161,40 @@ gboolean object_store_verify(ObjectStore *s, const Moult__Entry *e, GCancellable
         scoped_fd int fd = open_object(s, e, path, &st, error);
         if (fd < 0 || !metadata_fits(fd, path, e, error))
                 return FALSE;
+        if (object_memo_knows(s->verified, path, &st))
+                return TRUE;
+        fault_point("object-read");
         guint8 digest[DIGEST_SIZE];
         g_autoptr(Hasher) h = hasher_new();
         if (!verity_digest_fd(h, fd, e->size, digest, cancellable, error)) {
                 g_prefix_error(error, "reading the object %s: ", path);
                 return FALSE;
         }
-        if (e->digest.len == DIGEST_SIZE && memcmp(digest, e->digest.data, DIGEST_SIZE) == 0)
+        if (e->digest.len == DIGEST_SIZE && memcmp(digest, e->digest.data, DIGEST_SIZE) == 0) {
+                object_memo_note(s->verified, path, &st); /* as it was before it was read */
                 return TRUE;
+        }
         char hex[2 * DIGEST_SIZE + 1];
         digest_to_hex(digest, hex);
         g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT,
                     "the content of the object %s is damaged: its digest is now %s", path, hex);
         return FALSE;
+}
+
+/* A name was given to the file, or taken from it, which was whole as @before: that changes its time of
+ * change, and nothing else may have. */
+static void note_still_whole(ObjectStore *s, const char *path, const struct stat *before)
+{
+        struct stat st;
+        if (fstatat(s->objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == before->st_dev &&
+            st.st_ino == before->st_ino && st.st_size == before->st_size &&
+            st.st_mtim.tv_sec == before->st_mtim.tv_sec && st.st_mtim.tv_nsec == before->st_mtim.tv_nsec)
+                object_memo_note(s->verified, path, &st);
+}
+
+void object_store_forget_verified(ObjectStore *s)
+{
+        object_memo_clear(s->verified);
 }
 
 int object_store_open_object(ObjectStore *s, const Moult__Entry *e, GError **error)
@@ -243,6 +268,8 @@ gboolean object_store_take(ObjectStore *s, const Moult__Entry *e, int dirfd, con
         }
         if (!moved)
                 return moult_error_errno(error, errno, "moving %s into the object %s", name, path);
+        if (st.st_nlink == 1)
+                note_still_whole(s, path, &st); /* not of a copy: nobody has verified that */
         /* Two names of one file: rename() does nothing then, and says that it went well. */
         if (st.st_nlink > 1)
                 unlinkat(dirfd, name, 0);
@@ -324,8 +351,11 @@ gboolean object_store_link(ObjectStore *s, const Moult__Entry *e, int dirfd, con
         int refused = fault_skip("object-hard-link")                    ? EMLINK
                       : linkat(s->objects_fd, path, dirfd, name, 0) < 0 ? errno
                                                                         : 0;
-        if (refused == 0)
+        if (refused == 0) {
+                if (object_memo_knows(s->verified, path, &st))
+                        note_still_whole(s, path, &st);
                 return TRUE;
+        }
         if (!needs_copy(refused))
                 return moult_error_errno(error, refused, "linking the object %s as %s", path, name);
         g_autoptr(Metadata) want = metadata_from_entry(e);

@@ -17,9 +17,12 @@ int object_store_target_fd(const ObjectStore *s);
 
 /* True if it is there, a regular file, with the size and metadata of @entry. The content is not read. */
 gboolean object_store_has(ObjectStore *s, const Moult__Entry *entry);
-/* Reads all of it. MOULT_ERROR_NOT_FOUND, or CORRUPT with what differs. */
+/* Reads all of it, unless it was verified or taken since object_store_forget_verified() and not touched since
+ * then. MOULT_ERROR_NOT_FOUND, or CORRUPT with what differs. */
 gboolean object_store_verify(ObjectStore *s, const Moult__Entry *entry, GCancellable *cancellable,
                              GError **error);
+/* Something new begins: what was verified before is read again. */
+void object_store_forget_verified(ObjectStore *s);
 /* Moves the finished file @name in @dirfd (same file system, verified, metadata set) into the store. What is
  * there under that name already is replaced: it may be damaged, and whoever has it open or linked keeps it.
  * Not synced: the caller's sync covers it. */

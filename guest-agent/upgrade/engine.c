@@ -156,6 +156,13 @@ static gboolean get_unstuck(Upgrade *u, GError **error)
         return FALSE;
 }
 
+/* Each transaction, and each recovery, reads the objects that it makes visible once. */
+static void forget_verified(Upgrade *u)
+{
+        if (u->merger != NULL)
+                object_store_forget_verified(merger_store(u->merger));
+}
+
 gboolean engine_claim(Upgrade *u, GError **error)
 {
         if (!get_unstuck(u, error))
@@ -167,8 +174,10 @@ gboolean engine_claim(Upgrade *u, GError **error)
                         "which goes on with it");
                 return FALSE;
         }
-        if (u->recovered == NULL && g_atomic_int_compare_and_exchange(&u->busy, 0, 1))
+        if (u->recovered == NULL && g_atomic_int_compare_and_exchange(&u->busy, 0, 1)) {
+                forget_verified(u);
                 return TRUE;
+        }
         g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_BUSY,
                             "another upgrade is under way on this machine, or waits to be confirmed");
         return FALSE;
@@ -184,6 +193,7 @@ Merger *engine_merger(Upgrade *u, GError **error)
 
 void engine_release(Upgrade *u)
 {
+        forget_verified(u);
         g_atomic_int_set(&u->busy, 0);
 }
 

@@ -370,3 +370,21 @@ def test_a_damaged_object_is_found_and_fetched_again(machine):
     assert "its object in the store is damaged" in said.out, said
     machine.lab.apply(machine.pack)
     assert_same(wanted, machine.seen())
+
+
+@pytest.mark.parametrize("machine", ["squashfs"], indirect=True)
+def test_objects_are_read_once_at_each_start_and_not_by_who_has_just_written_them(machine):
+    def read_by(action):
+        trace = machine.dir / "trace"
+        trace.unlink(missing_ok=True)
+        action(environment={"MOULT_FAULT_TRACE": str(trace)})
+        return trace.read_text().split().count("object-read")
+    n = len({f.stat().st_ino for f in (machine.new / "usr").rglob("*") if f.is_file() and not f.is_symlink()})
+    assert read_by(lambda **more: machine.lab.apply(machine.pack, **more)) == 0
+    unmerge(machine)
+    objects = sum(o.is_file() for o in (machine.lab.state / "target/objects").rglob("*"))
+    assert 10 < objects <= n
+    assert read_by(lambda **more: machine.lab.recover("--boot", **more)) == objects
+    # Another transaction over the same objects reads them again: nobody knows what became of them.
+    put(machine.dir / "small", "usr/bin/replaced", "second\n", 0o755)
+    assert read_by(lambda **more: machine.lab.apply(machine.writable.release(machine.dir / "small", version="2"), **more)) == objects - 1

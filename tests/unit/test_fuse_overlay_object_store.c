@@ -147,6 +147,7 @@ Test(object_store, a_damaged_object_is_replaced_and_who_has_it_open_keeps_it)
         g_autoptr(GError) error = NULL;
         const Moult__Entry *e = entry(&w, "usr/b");
         targets_put_object(w.store, e, "TEXT", w.dir->fd);
+        object_store_forget_verified(w.store);
         cr_expect(!verify(&w, "usr/b", &error));
         g_clear_error(&error);
         scoped_fd int old = object_store_open_object(w.store, e, &error);
@@ -363,4 +364,47 @@ Test(object_store, a_state_directory_with_a_link_in_it_is_refused)
         cr_assert_eq(symlinkat("/tmp", dir->fd, "target"), 0);
         cr_expect_null(object_store_open(dir->fd, &error));
         cr_expect_not_null(error);
+}
+
+/* Writes one byte over the object's first, leaving its size and times as they were but for the time of
+ * change. */
+static void damage(struct world *w, const Moult__Entry *e)
+{
+        g_autofree char *path = path_of(w, e);
+        struct stat st;
+        cr_assert_eq(stat(path, &st), 0);
+        scoped_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+        cr_assert_eq(pwrite(fd, "X", 1, 0), 1);
+        const struct timespec times[] = {st.st_atim, st.st_mtim};
+        cr_assert_eq(futimens(fd, times), 0);
+}
+
+Test(object_store, what_was_verified_and_then_changed_is_found_all_the_same)
+{
+        struct world w = world_new();
+        g_autoptr(GError) error = NULL;
+        targets_put_object(w.store, entry(&w, "usr/a"), "text", w.dir->fd);
+        cr_assert(verify(&w, "usr/a", &error));
+        damage(&w, entry(&w, "usr/a"));
+        cr_assert_not(verify(&w, "usr/a", &error));
+        cr_assert(matches(error, MOULT_ERROR_CORRUPT));
+        g_clear_error(&error);
+        cr_assert_not(verify(&w, "usr/a", &error), "a damaged one is not remembered as whole");
+        world_free(&w);
+}
+
+Test(object_store, what_was_just_written_is_not_read_again_until_something_new_begins)
+{
+        struct world w = world_new();
+        g_autoptr(GError) error = NULL;
+        const Moult__Entry *e = entry(&w, "usr/a");
+        /* Not what the caller says that it is: who looks, sees it. */
+        targets_put_object(w.store, e, "TEXT", w.dir->fd);
+        cr_assert(verify(&w, "usr/a", &error));
+        cr_assert(object_store_link(w.store, e, w.dir->fd, "linked", &error));
+        cr_assert(verify(&w, "usr/a", &error), "another name changes nothing but the time of change");
+        object_store_forget_verified(w.store);
+        cr_assert_not(verify(&w, "usr/a", &error));
+        cr_assert(matches(error, MOULT_ERROR_CORRUPT));
+        world_free(&w);
 }
