@@ -334,8 +334,8 @@ static void act(Push *p, PushDo action)
                 break;
         case PUSH_DO_COMMIT:
                 push_talk_command(p->talk, p->r, MOULT__PUSH_ACTION__PUSH_COMMIT);
-                if (!p->r->options
-                             .instant) /* from then on the guest is served out of it, until all is copied */
+                /* An instant one is what the guest is served out of from now on, until all is copied. */
+                if (!p->r->options.instant)
                         push_window_drop_early(p->window);
                 break;
         case PUSH_DO_CONFIRM:
