@@ -250,6 +250,12 @@ static int directory_fd(InodeTable *t, Inode *i)
         return fd;
 }
 
+void inode_keep_directory(InodeTable *t, Inode *i, int fd)
+{
+        if (i == t->root || !g_atomic_int_compare_and_exchange(&i->dirfd, -1, fd))
+                close(fd);
+}
+
 static int look_at_original(InodeTable *t, Inode *parent, const char *name, struct stat *ret)
 {
         if (!parent->in_original ||

@@ -2,7 +2,7 @@
  * looked up and not forgotten.
  *
  * Theory of operation: an object is the target's (a node of the name tree), the original's (a name in a
- * directory of the original), or, for directories, both. Directories of the original are held by O_PATH
+ * directory of the original), or, for directories, both. Directories of the original are held by
  * descriptors, opened when first needed; everything else is reached by its directory and its name, never by a
  * path, so no link is followed and a large tree costs no descriptor for each file. All of it is immutable
  * while it is mounted: attributes are read once.
@@ -32,7 +32,7 @@ typedef struct Inode {
         char *name;
         gboolean in_original;
         struct original original;
-        gint dirfd; /* atomic; directories of the original: O_PATH, -1: not opened yet */
+        gint dirfd; /* atomic; directories of the original: O_PATH or readable, -1: not opened yet */
 
         guint64 refs; /* under the table's lock: lookups, and inodes with this parent */
 
@@ -66,6 +66,9 @@ gboolean inode_is_targets_file(const InodeTable *t, const Inode *i);
 /* The object in the original, O_RDONLY and not followed: a new descriptor, or -1 with errno. ESTALE: another
  * object has that name now. */
 int inode_open_original(InodeTable *t, Inode *i, int flags);
+/* @fd is one of inode_open_original() for a directory, done with: what is in it is looked up through it from
+ * now on, instead of opening it a second time. Takes it over; any thread. */
+void inode_keep_directory(InodeTable *t, Inode *i, int fd);
 /* A path below /proc/self/fd that names the object in the original, for the calls that know no descriptors;
  * NULL with errno. The caller frees. */
 char *inode_proc_path(InodeTable *t, Inode *i);

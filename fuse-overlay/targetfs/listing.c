@@ -142,6 +142,7 @@ struct listing *listing_read(InodeTable *t, Inode *directory)
                         return NULL;
                 }
                 sort(l);
+                inode_keep_directory(t, directory, g_steal_fd(&fd));
         }
         if (directory->node != NAME_TREE_NONE)
                 add_target(l, inode_table_names(t), directory->node);

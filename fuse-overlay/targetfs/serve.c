@@ -17,6 +17,8 @@
 #define CPUS_PER_THREAD  2u /* the other one is for who asks */
 #define THREADS_MAX      4u
 #define SLOW_THREADS_MAX 8
+/* 64 KiB of the kernel's memory. */
+#define DESCRIPTORS_AT_START 8192
 
 /* Directories of the original and objects are held by descriptors for as long as the kernel knows them. */
 static void raise_limit(void)
@@ -34,6 +36,16 @@ static void raise_limit(void)
                 limit.rlim_cur = limit.rlim_max;
                 setrlimit(RLIMIT_NOFILE, &limit);
         }
+}
+
+/* A process with several threads waits for all CPUs (synchronize_rcu(): about 10 ms) each time that its table
+ * of descriptors is full and doubles. With one thread it does not, so the table grows now. */
+static void make_table(int some_fd)
+{
+        scoped_fd int last = fcntl(some_fd, F_DUPFD_CLOEXEC, DESCRIPTORS_AT_START - 1);
+
+        if (last < 0)
+                g_debug("the table of descriptors grows later: %s", g_strerror(errno));
 }
 
 static void inode_gone(Inode *i, gpointer user)
@@ -88,6 +100,7 @@ gboolean serve(const struct serve_config *config, int fuse_fd, GError **error)
         scoped_fd int fuse = fuse_fd;
 
         raise_limit();
+        make_table(fuse);
         g_autoptr(NameTree) names = name_tree_new(config->target, &config->merge);
         g_autoptr(ObjectStore) store = object_store_open(config->state_fd, error);
         if (store == NULL)
