@@ -2,10 +2,14 @@
 
 import os
 import pathlib
+import random
 
+import pytest
 from merge_lab import OLD_TIME, MergeLab, all_times, in_own_mounts, put
 
 TREE = "tree=usr@usr"
+PAGE = 4096
+LENGTHS = [1, PAGE, 32 * 1024, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 1 << 20, 3 << 20]
 O_PATH = 0o10000000
 
 
@@ -23,6 +27,44 @@ def lab_with_files(directory, kind, files):
     all_times(lab.dir / "source", OLD_TIME)
     lab.mount_usr(kind, lab.dir / "source")
     return lab
+
+
+def pages_in_memory(fd, size):
+    count = 0
+    for offset in range(0, size, PAGE):
+        try:
+            count += os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            pass
+    return count
+
+
+@pytest.mark.parametrize("kind", ["ext4", "erofs", "squashfs"])
+@in_own_mounts
+def test_reads_of_any_length_give_the_files_bytes(tmp_path, kind):
+    old, new = (random.Random(seed).randbytes((2 << 20) + 1234) for seed in (1, 2))
+    lab = lab_with_files(tmp_path, kind, {"share/old": old, "share/new": "small"})
+    lab.apply(lab.release({"usr/share/new": new}), [TREE], method="union")
+    for name, want in ("old", old), ("new", new):
+        for round_ in "from a disk", "from memory":
+            for flags in os.O_DIRECT, 0:        # the server sees the very lengths; the kernel makes pages of them
+                fd = os.open(lab.usr / "share" / name, os.O_RDONLY | flags)
+                for length in LENGTHS:
+                    for offset in 0, PAGE, 4097, len(want) - 70_000, len(want) - 1, len(want), len(want) + 1:
+                        assert os.pread(fd, length, offset) == want[offset:offset + length], (name, round_, flags, length, offset)
+                os.close(fd)
+
+
+@in_own_mounts
+def test_what_is_read_through_the_merge_stays_in_memory_for_other_readers(tmp_path):
+    data = random.Random(1).randbytes(2 << 20)
+    lab = lab_with_files(tmp_path, "ext4", {"share/old": data})
+    below = os.open(lab.usr / "share/old", os.O_RDONLY)
+    assert os.pread(below, len(data), 0) == data
+    lab.apply(lab.release({"usr/share/new": "new"}), [TREE], method="union")
+    assert (lab.usr / "share/old").read_bytes() == data
+    assert pages_in_memory(below, len(data)) == len(data) // PAGE
+    os.close(below)
 
 
 @in_own_mounts
