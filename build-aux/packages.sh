@@ -1,7 +1,7 @@
 #!/bin/sh
 # build-aux/packages.sh - installs the Debian 12 packages of one or more groups; does nothing where they are there.
 #
-#   build-aux/packages.sh [--list] GROUP...      groups: build test image bench all
+#   build-aux/packages.sh [--list] GROUP...      groups: build test image bench conformance all
 #
 # `--list` prints the names instead of installing. apt-get update runs only if something is missing.
 set -eu
@@ -14,11 +14,12 @@ test='clang-14 clang-format clang-tidy git python3 python3-pytest python3-pytest
         strace mandoc xz-utils libcap2-bin attr acl openssl ca-certificates curl squashfs-tools erofs-utils fuse3'
 image='qemu-system-x86 qemu-utils mmdebstrap busybox-static kmod cpio e2fsprogs python3 attr libcap2-bin
         ca-certificates debian-archive-keyring openssl xz-utils zstd erofs-utils squashfs-tools cryptsetup-bin'
-bench='openssh-client rsync fuse-overlayfs bindfs fio'
+bench='openssh-client rsync fuse-overlayfs bindfs fio strace systemd'
+conformance='autoconf automake perl'
 
 list=no
 [ "${1:-}" = --list ] && { list=yes; shift; }
-[ $# -gt 0 ] || { echo "usage: $0 [--list] GROUP...   (build test image bench all)" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: $0 [--list] GROUP...   (build test image bench conformance all)" >&2; exit 2; }
 
 names=
 for group; do
@@ -27,8 +28,9 @@ for group; do
         test) names="$names $test" ;;
         image) names="$names $image" ;;
         bench) names="$names $bench" ;;
-        all) names="$names $build $test $image $bench" ;;
-        *) echo "$0: there is no package group \"$group\" (build test image bench all)" >&2; exit 2 ;;
+        conformance) names="$names $conformance" ;;
+        all) names="$names $build $test $image $bench $conformance" ;;
+        *) echo "$0: there is no package group \"$group\" (build test image bench conformance all)" >&2; exit 2 ;;
         esac
 done
 names=$(printf '%s\n' $names | sort -u)
