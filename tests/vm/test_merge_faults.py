@@ -73,6 +73,13 @@ def servers(guest):
     return [(parent, child) for child, parent in parents.items() if parent in parents]
 
 
+def kill_all(guest):
+    """Supervisors first, which else would start new servers."""
+    pairs = servers(guest)
+    assert pairs
+    guest.exec("kill -9 " + " ".join([*(s for s, _ in pairs), *(s for _, s in pairs)]))
+
+
 def test_file_servers_are_killed(host, guest):
     host.moult("push", "app=2", "web-1", "--merge", "union")
     assert version(guest) == 2
@@ -85,14 +92,14 @@ def test_file_servers_are_killed(host, guest):
     assert version(guest) == 2
 
     # Both: nothing answers there any more, and nothing old either; the agent's next start makes it good.
-    guest.exec("kill -9 $(pidof moult-targetfs)")
+    kill_all(guest)
     said = guest.exec("cat /ro/squashfs/app/version", check=False)
     assert said.code != 0 and not said.out, "never the old content"
     restart_agent(guest)
     assert version(guest) == 2
 
     # And the way back does not need them.
-    guest.exec("kill -9 $(pidof moult-targetfs)")
+    kill_all(guest)
     host.moult("rollback", "web-1")
     assert version(guest) == 1
     assert "moult-union" not in guest.exec("cat /proc/self/mountinfo").text
@@ -101,7 +108,8 @@ def test_file_servers_are_killed(host, guest):
     arm_fault(guest, "merge:2=stop")
     push = host.spawn("push", "app=2", "web-1", "--merge", "union")
     guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
-    guest.exec("kill -9 $(pidof moult-targetfs); kill -CONT $(pidof moult-agent)")
+    kill_all(guest)
+    guest.exec("kill -CONT $(pidof moult-agent)")
     code, text = push.wait(300), push.stdout.read()
     assert code != 0 and "server died while it was switched in" in text, text
     assert version(guest) == 1
