@@ -5,7 +5,7 @@ Every method puts the same bytes into the same debian guest, one after the other
 is timed on the host from its first byte to "durable in the guest" (the peers end with a sync of the guest's file
 system; moult ends when the push is committed, which is durable and verified by then). Ratios come from one run.
 
-    bench.py [--rounds N] [--work many,one] [--methods LIST] [--part transfer,native,fleet,idle,merge] [--json FILE]
+    bench.py [--rounds N] [--work many,one] [--methods LIST] [--part transfer,native,fleet,idle,merge,switch,sysext,instant] [--json FILE]
 """
 
 import argparse
@@ -404,7 +404,15 @@ def merge(options, work, results):
                          stdout=subprocess.PIPE, text=True).stdout)
 
 
-PARTS = {"transfer": transfer, "native": native, "fleet": fleet, "idle": idle, "merge": merge}
+def program(name, *words):
+    """A part that is a program of its own: it makes its own mounts, or a guest for each figure, and prints its table."""
+    def part(options, work, results):
+        subprocess.run([sys.executable, HERE / name, *words], check=True)
+    return part
+
+
+PARTS = {"transfer": transfer, "native": native, "fleet": fleet, "idle": idle, "merge": merge, "switch": program("switch.py", BUILD),
+         "sysext": program("sysext.py", BUILD), "instant": program("instant.py")}
 
 
 def main():
