@@ -15,6 +15,8 @@ import subprocess
 
 import natively
 
+TRACED = 5
+
 
 def measure(machine, count, rounds):
     """{figure: list of seconds}, and what the readers have counted."""
@@ -44,7 +46,7 @@ def measure(machine, count, rounds):
             if not path.read_text(encoding="utf-8").startswith(expected):
                 raise RuntimeError(f"{path} is not what was released last")
         trace = machine.dir / "trace"
-        for number in range(rounds + 1, rounds + 4):
+        for number in range(rounds + 1, rounds + TRACED + 1):
             switch(number, trace=trace)
             seconds["operations"].append(machine.mount_operations(trace))
     return seconds, counts
