@@ -1,6 +1,9 @@
 /* tests/support/push_world.c - a host service without its API, with fake VMs around it. */
 #include "tests/support/push_world.h"
 
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <sqlite3.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -213,4 +216,50 @@ guint world_count(const World *w, const char *line)
         for (guint i = 0; i < w->log->len; i++)
                 n += g_str_equal(w->log->pdata[i], line);
         return n;
+}
+
+char *world_push_over_serial(World *w, const char *vm)
+{
+        const char *vms[] = {vm, NULL};
+
+        return world_push(w, &(struct push_options){.transport = PUSH_TRANSPORT_SERIAL}, vms);
+}
+
+void world_run_sql(World *w, const char *sql)
+{
+        g_autofree char *state = tempdir_path(w->dir, "state");
+        g_autofree char *path = g_build_filename(state, "catalogue.db", NULL);
+        sqlite3 *db = NULL;
+
+        cr_assert(eq(int, sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK));
+        cr_assert(eq(int, sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK), "%s", sqlite3_errmsg(db));
+        sqlite3_close(db);
+}
+
+struct push_wait {
+        const char *operation;
+        PushState state;
+};
+
+static gboolean is_in_state(World *w, gpointer user)
+{
+        const struct push_wait *wait = user;
+        g_autoptr(PushRecord) r = world_record(w, wait->operation, "web-1");
+
+        return r->state == wait->state;
+}
+
+void world_run_until_state(World *w, const char *operation, PushState state)
+{
+        struct push_wait wait = {operation, state};
+
+        world_run(w, is_in_state, &wait);
+}
+
+void world_expect_state(World *w, const char *operation, const char *vm, PushState state)
+{
+        g_autoptr(PushRecord) r = world_record(w, operation, vm);
+
+        cr_expect(eq(int, r->state, state), "%s is %s: %s", vm, push_state_name(r->state),
+                  r->text ? r->text : "");
 }

@@ -49,6 +49,10 @@ void world_start_daemon(World *w);
 char *world_push(World *w, const struct push_options *options, const char *const *vms);
 /* The same for one VM with default options. */
 char *world_push_one(World *w, const char *vm);
+char *world_push_over_serial(World *w, const char *vm);
+
+/* Somebody else's connection to the catalogue. */
+void world_run_sql(World *w, const char *sql);
 
 /* Runs the main loop until @done; the test's time limit ends it otherwise. */
 void world_run(World *w, gboolean (*done)(World *w, gpointer user), gpointer user);
@@ -56,7 +60,12 @@ void world_run_until_ended(World *w, const char *operation);
 void world_run_until_phase(World *w, struct world_vm *vm, Moult__TransactionPhase phase);
 void world_run_until_logged(World *w, const char *line);
 
+/* Until the push to "web-1" is in this state. */
+void world_run_until_state(World *w, const char *operation, PushState state);
+
 PushRecord *world_record(World *w, const char *operation, const char *vm);
+/* A failed expectation tells the state and the reason. */
+void world_expect_state(World *w, const char *operation, const char *vm, PushState state);
 OperationState world_operation_state(World *w, const char *operation);
 /* Index of the first such line, or -1. */
 gint world_logged(const World *w, const char *line);
