@@ -388,6 +388,8 @@ static gboolean file_label(StageFile *f, const struct metadata_object *o, const 
                            GError **error)
 {
         const struct plan_entry *at = f->pe;
+        if (f->pe->seen != NULL) /* the target's metadata: with the label, if there is to be one */
+                return TRUE;
         /* Below a new directory the file is made in that, and has its label. But what is merged is staged by
          * itself. */
         if (at->directory < 0 && at->how == HOW_MERGE)
