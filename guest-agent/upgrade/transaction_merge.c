@@ -166,7 +166,12 @@ gboolean transaction_prepare_merges(Transaction *t, GCancellable *c, GError **er
 
 gboolean transaction_switch_merges(Transaction *t, GString *notes, GError **error)
 {
-        return t->prepared == NULL || merger_switch(t->u->merger, t->prepared, notes, error);
+        if (t->prepared != NULL && !merger_switch(t->u->merger, t->prepared, notes, error))
+                return FALSE;
+        /* Its descriptors would keep a merge, and the server of a union, that is replaced when all is copied.
+         */
+        g_clear_pointer(&t->prepared, prepared_free);
+        return TRUE;
 }
 
 void transaction_free_merges(Transaction *t)

@@ -54,6 +54,8 @@ def test_reads_come_out_of_the_window_before_anything_is_copied(lab):
     assert push.wait(120) == 0, push.stdout.read()
     assert "moult-overlay" in open("/proc/self/mountinfo", encoding="utf-8").read()
     assert lab.objects() and big.read_bytes() == (lab.new_tree / "usr/big").read_bytes()
+    # Nobody needs the server any more, although the agent still answers for this push.
+    lab.wait(lambda: "targetfs-read: " in lab.servers_said(), "the server ends")
 
 
 def test_what_has_no_hash_tree_is_copied_before_the_switch(tmp_path):
