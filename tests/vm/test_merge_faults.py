@@ -39,7 +39,7 @@ def guest(host, guests, tmp_path):
 
 def version(guest):
     """The one that all places have, by all that a release changes, brings and takes."""
-    files = {guest.exec(f"cd {place}/app && echo $(cat version; ls | grep 'comes\\|obsolete')").text for place in PLACES}
+    files = {guest.exec(f"cd {place}/app && echo $(cat version; ls | grep -x 'comes\\|obsolete')").text for place in PLACES}
     assert files in ({"1 obsolete"}, {"2 comes"}), f"mixed: {files}"
     return int(files.pop().split()[0])
 
