@@ -130,18 +130,22 @@ class Bench:
         job = json.loads(p.stdout)["jobs"][0]   # without fio's own start, which takes longer than the reads
         return job["read"]["runtime"], (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] + served
 
+    def prepare(self, work, at):
+        """What is below is in the page cache, or not if it is to come from a disk; what is read of the merge is not."""
+        is_fio = self.words(work, at)[0] == "fio"
+        if is_fio:
+            drop(at / "large")
+        if work == FROM_DISK:
+            drop(self.original / "large")
+        elif is_fio:
+            run("cat", self.original / "large", stderr=subprocess.DEVNULL)
+        else:
+            self.measure(work, self.original)
+
     def round(self, method, works, results):
         at, servers = self.mount(method), self.servers(method)
         for work in works:
-            is_fio = self.words(work, at)[0] == "fio"
-            if is_fio:
-                drop(at / "large")
-            if work == FROM_DISK:
-                drop(self.original / "large")
-            elif is_fio:
-                run("cat", self.original / "large", stderr=subprocess.DEVNULL)
-            else:
-                self.measure(work, self.original)
+            self.prepare(work, at)
             for again in ("",) if work == FROM_DISK else (", first", ", again"):
                 results.setdefault(work + again, {}).setdefault(method, []).append(self.measure(work, at, servers))
         self.unmount(method)
@@ -150,6 +154,7 @@ class Bench:
         """Each work once: requests that the server answered, and all its system calls."""
         at, counts = self.mount(method), {}
         for work in works:
+            self.prepare(work, at)
             for again in ", first", ", again":
                 out = self.dir / "strace"
                 tracer = subprocess.Popen(["strace", "-f", "-o", out, *(f"--attach={p}" for p in self.servers(method))],
@@ -160,9 +165,8 @@ class Bench:
                 tracer.terminate()
                 tracer.communicate()
                 calls = [line.split(None, 1)[1] for line in out.read_text().splitlines() if "(" in line]
-                answers = sum(c.startswith(("writev(", "splice(")) and "IOV" not in c for c in calls)
-                splices = sum(c.startswith("vmsplice(") for c in calls)
-                counts[work + again] = (answers - splices, len(calls))   # a spliced answer has two: into the pipe, and out
+                # A spliced answer begins with its header, into the pipe.
+                counts[work + again] = (sum(c.startswith(("writev(", "vmsplice(")) for c in calls), len(calls))
         self.unmount(method)
         return counts
 
