@@ -176,6 +176,17 @@ static void serve_pack(Operation *op, const guint8 digest[static 32])
         pack_server_set(op->env.packs, digest, ladder_source(op->ladder));
 }
 
+/* All of it is local, or nobody wants it any more. The host has no bytes for a push that has ended: whoever
+ * still waits for some would do so for nothing, and is told to look in the store. */
+static void serve_no_pack(Operation *op)
+{
+        if (!op->serves_pack)
+                return;
+        op->serves_pack = FALSE;
+        g_cancellable_cancel(op->cancellable); /* who waits in the ladder for a way to the bytes */
+        pack_server_set(op->env.packs, op->pack_digest, NULL);
+}
+
 /* An instant upgrade that was being copied: its bytes come from where they were offered. The agent that was
  * there before may have known of a better way by now; so does the host, which can say so. */
 static void take_up_pack(Operation *op)
@@ -495,9 +506,11 @@ void operation_commit(Operation *op)
         Moult__TransactionPhase phase = operation_phase(op);
 
         /* COMMITTING at the start of this step: recovery rolled it forward, health is due. */
-        if (t && (phase == MOULT__TRANSACTION_PHASE__PHASE_STAGED ||
-                  phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING))
-                commit(op, t, &error);
+        if (t &&
+            (phase == MOULT__TRANSACTION_PHASE__PHASE_STAGED ||
+             phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING) &&
+            commit(op, t, &error))
+                serve_no_pack(op);
         settle(op, error);
 }
 
@@ -551,10 +564,7 @@ void operation_release(Operation *op)
         op->has_plan = FALSE;
         g_mutex_unlock(&op->lock);
         transaction_free(t);
-        if (op->serves_pack) {
-                g_cancellable_cancel(op->cancellable); /* who waits in the ladder for a way to the bytes */
-                pack_server_set(op->env.packs, op->pack_digest, NULL);
-        }
+        serve_no_pack(op);
         g_clear_pointer(&op->reader, pack_reader_unref);
 }
 

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/events.h"
+#include "common/fault.h"
 #include "common/fd.h"
 #include "fuse-overlay/pack_socket.h"
 
@@ -101,6 +102,7 @@ static gboolean answer(PackServer *s, int fd, const struct pack_socket_request *
         g_autoptr(GError) error = NULL;
         struct pack_socket_answer head = {.magic = PACK_SOCKET_MAGIC};
 
+        fault_point("pack-answer");
         if (read_bytes(s, r, buf, &error)) {
                 head.length = r->length;
                 return transfer(fd, &head, sizeof head, /* sending= */ TRUE) &&

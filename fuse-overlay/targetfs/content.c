@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/error.h"
+#include "common/fd.h"
 #include "fuse-overlay/targetfs/read_deadline.h"
 
 /* Files of the original that are kept open. Closing and opening one again costs about as much as a page that
@@ -114,18 +115,12 @@ struct content *content_get(Contents *c, InodeTable *t, Inode *i, GError **error
         return (struct content *)shelf_put(c->shelf, &i->content, &content->item, /* pinned= */ ours);
 }
 
-gssize content_read(struct content *content, void *buf, gsize len, guint64 offset, GError **error)
+static gssize read_fd(int fd, void *buf, gsize len, guint64 offset, GError **error)
 {
         gsize done = 0;
 
-        if (content->verified != NULL) {
-                read_deadline_begin();
-                return verified_file_read(content->verified, offset, buf, len, &done, NULL, error)
-                               ? (gssize)done
-                               : -1;
-        }
         while (done < len) {
-                gssize n = pread(content->fd, (guint8 *)buf + done, len - done, (off_t)(offset + done));
+                gssize n = pread(fd, (guint8 *)buf + done, len - done, (off_t)(offset + done));
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0) {
@@ -137,6 +132,23 @@ gssize content_read(struct content *content, void *buf, gsize len, guint64 offse
                 done += (gsize)n;
         }
         return (gssize)done;
+}
+
+gssize content_read(struct content *content, void *buf, gsize len, guint64 offset, GError **error)
+{
+        gsize done = 0;
+
+        if (content->verified == NULL)
+                return read_fd(content->fd, buf, len, offset, error);
+        read_deadline_begin();
+        return verified_file_read(content->verified, offset, buf, len, &done, NULL, error) ? (gssize)done
+                                                                                           : -1;
+}
+
+gssize content_read_object(Contents *c, InodeTable *t, Inode *i, void *buf, gsize len, guint64 offset)
+{
+        scoped_fd int fd = object_store_open_object(c->store, inode_entry(t, i), NULL);
+        return fd >= 0 ? read_fd(fd, buf, len, offset, NULL) : -1;
 }
 
 void content_unref(Contents *c, struct content *content)

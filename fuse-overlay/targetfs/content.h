@@ -36,5 +36,8 @@ struct content *content_get(Contents *c, InodeTable *t, Inode *i, GError **error
 void content_unref(Contents *c, struct content *content);
 /* At most @len bytes at @offset, fewer at the end of the file; waits for them. -1 with @error. */
 gssize content_read(struct content *content, void *buf, gsize len, guint64 offset, GError **error);
+/* The same from the store, where the file may have come to be since its content was asked for; -1: it has
+ * not. Any thread. */
+gssize content_read_object(Contents *c, InodeTable *t, Inode *i, void *buf, gsize len, guint64 offset);
 /* The inode goes away. */
 void content_drop(Contents *c, Inode *i);

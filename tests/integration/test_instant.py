@@ -160,6 +160,24 @@ def test_a_reader_waits_for_an_agent_that_is_started_again(lab, end):
     assert push.wait(120) == 0, push.stdout.read()
 
 
+def test_a_reader_whose_answer_is_late_finds_what_was_copied_meanwhile(lab):
+    """The host gives no bytes for a push that is done, so whoever asked before that must not go on asking for them."""
+    lab.start("fill=kill")
+    push = lab.push()
+    lab.process.wait(60)
+    wanted = (lab.new_tree / "usr/big").read_bytes()
+    reader = subprocess.Popen(["dd", f"if={lab.root}/usr/big", "bs=4096", "count=1", "skip=512", "status=none"], stdout=subprocess.PIPE)
+    lab.wait(lambda: "source=agent" in lab.servers_said(), "the agent is asked")
+    lab.start("pack-answer=hold")
+    lab.wait_held()
+    lab.wait_for_phase("PHASE_COMMITTED")
+    lab.let_go()
+    out, _ = reader.communicate(timeout=60)
+    assert reader.returncode == 0 and out == wanted[2 * CHUNK:2 * CHUNK + 4096]
+    assert "targetfs-unreadable" not in lab.servers_said()
+    assert push.wait(120) == 0, push.stdout.read()
+
+
 def test_without_a_host_it_is_taken_back_when_the_dead_man_time_is_over(lab):
     lab.start("fill=kill")
     push = lab.push("--confirm-timeout", "5s")
