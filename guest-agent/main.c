@@ -2,6 +2,7 @@
 #include <locale.h>
 #include <stdio.h>
 
+#include "common/libcrypto.h"
 #include "guest-agent/cli/command.h"
 #include "guest-agent/cli/offline.h"
 #include "guest-agent/cli/online.h"
@@ -32,6 +33,7 @@ static void print_help(FILE *to)
 
 int main(int argc, char **argv)
 {
+        libcrypto_start();
         setlocale(LC_ALL, "");
         if (argc < 2) {
                 print_help(stderr);

@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "common/events.h"
+#include "common/libcrypto.h"
 #include "host-service/config.h"
 #include "host-service/service.h"
 
@@ -50,6 +51,7 @@ int main(int argc, char **argv)
         g_autoptr(HostConfig) config = NULL;
         int status;
 
+        libcrypto_start();
         umask(0077);
         /* A peer that hangs up is an error of one write, not our end. */
         signal(SIGPIPE, SIG_IGN);

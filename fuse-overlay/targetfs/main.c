@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/events.h"
 #include "common/fd.h"
+#include "common/libcrypto.h"
 #include "fuse-overlay/targetfs/own_memory.h"
 #include "fuse-overlay/targetfs/supervise.h"
 
@@ -127,6 +128,7 @@ int main(int argc, char **argv)
         g_autoptr(GError) error = NULL;
         g_autoptr(GError) memory_error = NULL;
 
+        libcrypto_start();
         if (argc == 2 && g_str_equal(argv[1], "--version")) {
                 printf("moult-targetfs %s\n", MOULT_VERSION);
                 return EXIT_SUCCESS;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/error.h"
+#include "common/libcrypto.h"
 #include "host-service/cli/command.h"
 #include "host-service/cli/commands.h"
 #include "host-service/cli/failure.h"
@@ -103,6 +104,7 @@ int main(int argc, char **argv)
 {
         struct run run = {.argc = argc};
 
+        libcrypto_start();
         setlocale(LC_ALL, "");
         signal(SIGPIPE, SIG_IGN);
         run.argv = g_strdupv(argv); /* GOption edits it */
