@@ -15,7 +15,7 @@ import tree
 import versions
 
 STATE = "var/lib/moult"
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
+CLONE_NEWNS, MS_REC, MS_SLAVE = 0x00020000, 0x4000, 1 << 19
 
 
 def run(*command, **kwargs):
@@ -47,7 +47,12 @@ class Written:
         """The disk is mounted at root, and recorded from here on."""
 
     def prepare_host(self):
-        """Before the first state is judged."""
+        """Before the first state is judged. What is mounted here is seen by nobody else, and goes with this process. Nobody can
+        copy it, either: a copy of a mount, in the mount namespace of a test beside this one, keeps the file system of its state
+        alive, and the next state would be read from what the kernel still has of it. That we copy goes where it came from."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None):
+            raise OSError(ctypes.get_errno(), "a mount namespace of our own")
 
     @contextlib.contextmanager
     def mounted(self, image, root, fs, _work):
@@ -87,12 +92,6 @@ class Merged(Written):
     def prepare_guest(self, guest, root, work):
         guest.write_file("/tmp/usr.img", (work / "usr.img").read_bytes())
         guest.exec(f"mount -t squashfs -o loop,ro /tmp/usr.img {root}/usr && chattr +i {root}/{self.pinned} && sync")
-
-    def prepare_host(self):
-        """What is mounted here is seen by nobody else, and goes with this process."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
-            raise OSError(ctypes.get_errno(), "a mount namespace of our own")
 
     @contextlib.contextmanager
     def mounted(self, image, root, fs, work):
