@@ -105,10 +105,23 @@ def wait_stopped(guest):
     guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
 
 
+def _wait_gone(machine, pid):
+    try:
+        machine.wait_for(f"[ ! -e /proc/{pid} ]", timeout=120)
+    except vms.VmError as error:
+        state = machine.exec(f"cd /proc/{pid} && tr '\\0' ' ' <cmdline; cat status wchan stack; ls -l fd; ps", check=False)
+        raise AssertionError(f"process {pid} did not end when asked to: {error}\n{state.out.decode(errors='replace')}") from None
+
+
 def restart_agent(machine):
     """A new agent, which has read the configuration and answers. Works with busybox's init and with systemd."""
-    machine.exec("if command -v systemctl >/dev/null; then systemctl restart moult-agent; else "
-                 "for old in $(pidof moult-agent); do kill $old; while [ -e /proc/$old ]; do usleep 20000; done; done; fi")
+    if machine.exec("command -v systemctl", check=False).code == 0:
+        machine.exec("systemctl restart moult-agent")
+    else:
+        old = machine.exec("pidof moult-agent; true").text.split()
+        machine.exec(f"kill {' '.join(old)}; true")
+        for pid in old:
+            _wait_gone(machine, pid)
     machine.wait_for("moult-agent status")
 
 
