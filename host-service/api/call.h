@@ -80,6 +80,7 @@ gboolean api_openapi_get(struct api_call *call, GError **error);
 gboolean api_vms_list(struct api_call *call, GError **error);
 gboolean api_vms_add(struct api_call *call, GError **error);
 gboolean api_vms_get(struct api_call *call, GError **error);
+gboolean api_vms_labels(struct api_call *call, GError **error);
 gboolean api_vms_remove(struct api_call *call, GError **error);
 gboolean api_vms_history(struct api_call *call, GError **error);
 gboolean api_vms_rollback(struct api_call *call, GError **error);

@@ -59,6 +59,33 @@ static char *texts_refusal(const struct field *f, JsonNode *node)
         return NULL;
 }
 
+static char *map_refusal(const struct field *f, JsonNode *node)
+{
+        JsonObject *o = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+        guint n = o ? json_object_get_size(o) : 0;
+        JsonObjectIter iter;
+        const char *key;
+        JsonNode *e;
+
+        if (!o || n < f->min || n > f->max)
+                return g_strdup_printf("\"%s\" must be an object of %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT
+                                       " texts",
+                                       f->name, f->min, f->max);
+        json_object_iter_init(&iter, o);
+        while (json_object_iter_next(&iter, &key, &e)) {
+                g_autofree char *pair = NULL;
+                char *why;
+
+                if (!JSON_NODE_HOLDS_VALUE(e) || json_node_get_value_type(e) != G_TYPE_STRING)
+                        return g_strdup_printf("\"%s\" must hold only texts", f->name);
+                pair = g_strdup_printf("%s=%s", key, json_node_get_string(e));
+                why = text_refusal(f, pair);
+                if (why)
+                        return why;
+        }
+        return NULL;
+}
+
 static char *value_refusal(const struct field *f, JsonNode *node)
 {
         GType type = JSON_NODE_HOLDS_VALUE(node) ? json_node_get_value_type(node) : G_TYPE_INVALID;
@@ -83,6 +110,8 @@ static char *value_refusal(const struct field *f, JsonNode *node)
                 if (type != G_TYPE_STRING)
                         return g_strdup_printf("\"%s\" must be true, false or a text", f->name);
                 return text_refusal(f, json_node_get_string(node));
+        case FIELD_MAP:
+                return map_refusal(f, node);
         }
         g_assert_not_reached();
 }

@@ -11,6 +11,7 @@ enum field_type {
         FIELD_NUMBER, /* whole, min..max */
         FIELD_TEXTS,  /* array of min..max texts */
         FIELD_FLAG_OR_TEXT,
+        FIELD_MAP, /* object of min..max texts; each is checked as "KEY=VALUE" */
 };
 
 struct field {

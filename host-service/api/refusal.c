@@ -25,6 +25,47 @@ const char *vm_name_refusal(const char *text)
         return NULL;
 }
 
+#define LABEL_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-"
+#define LABEL_MAX   63
+
+/* The first @len bytes of @text. */
+static gboolean is_label_part(const char *text, gsize len, const char *chars)
+{
+        return len > 0 && len <= LABEL_MAX && strspn(text, chars) >= len;
+}
+
+const char *label_key_refusal(const char *text)
+{
+        return is_label_part(text, strlen(text), LABEL_CHARS)
+                       ? NULL
+                       : "must be the key of a label: 1 to 63 letters, digits and ._/-";
+}
+
+static gboolean is_label(const char *text, gsize len)
+{
+        const char *sign = memchr(text, '=', len);
+
+        return sign && is_label_part(text, (gsize)(sign - text), LABEL_CHARS) &&
+               is_label_part(sign + 1, len - (gsize)(sign - text) - 1, LABEL_CHARS ":+@");
+}
+
+const char *label_refusal(const char *text)
+{
+        return is_label(text, strlen(text))
+                       ? NULL
+                       : "must be KEY=VALUE: each 1 to 63 letters, digits and ._/-, in the "
+                         "value also :+@";
+}
+
+const char *labels_refusal(const char *text)
+{
+        for (const char *end; (end = strchr(text, ',')) != NULL; text = end + 1)
+                if (!is_label(text, (gsize)(end - text)))
+                        return "must be KEY=VALUE[,KEY=VALUE]...: letters, digits and ._/-, in a value also "
+                               ":+@";
+        return label_refusal(text);
+}
+
 const char *release_name_refusal(const char *text)
 {
         if (!is_name(text, strlen(text), ALNUM_LOWER, ALNUM_LOWER "+.-"))

@@ -4,6 +4,9 @@
 #include <glib.h>
 
 const char *vm_name_refusal(const char *text);
+const char *label_key_refusal(const char *text);
+const char *label_refusal(const char *text);  /* KEY=VALUE */
+const char *labels_refusal(const char *text); /* KEY=VALUE[,KEY=VALUE]... */
 const char *release_name_refusal(const char *text);
 const char *release_version_refusal(const char *text);
 const char *release_spec_refusal(const char *text); /* NAME or NAME=VERSION */

@@ -13,6 +13,18 @@ static const struct field vm_body[] = {
         {"agent", FIELD_TEXT, FALSE, 0, 0, socket_path_refusal},
         {"network", FIELD_FLAG, FALSE, 0, 0, NULL},
         {"token", FIELD_FLAG_OR_TEXT, FALSE, 0, 0, join_token_refusal},
+        {"labels", FIELD_MAP, FALSE, 0, VM_LABELS_MAX, label_refusal},
+        {0},
+};
+
+static const struct field labels_body[] = {
+        {"set", FIELD_MAP, FALSE, 0, VM_LABELS_MAX, label_refusal},
+        {"remove", FIELD_TEXTS, FALSE, 0, VM_LABELS_MAX, label_key_refusal},
+        {0},
+};
+
+static const struct field vms_query[] = {
+        {"label", FIELD_TEXT, FALSE, 0, 0, labels_refusal},
         {0},
 };
 
@@ -110,10 +122,11 @@ static const struct field events_query[] = {
 const struct api_route api_routes[] = {
         {"GET", "/v1/status", {NULL}, NULL, NULL, NULL, api_status_get},
         {"GET", "/v1/openapi.json", {NULL}, NULL, NULL, NULL, api_openapi_get},
-        {"GET", "/v1/vms", {NULL}, NULL, NULL, NULL, api_vms_list},
+        {"GET", "/v1/vms", {NULL}, vms_query, NULL, NULL, api_vms_list},
         {"POST", "/v1/vms", {NULL}, NULL, vm_body, vm_body_refusal, api_vms_add},
         {"GET", "/v1/vms/{name}", VM, NULL, NULL, NULL, api_vms_get},
         {"DELETE", "/v1/vms/{name}", VM, NULL, NULL, NULL, api_vms_remove},
+        {"POST", "/v1/vms/{name}/labels", VM, NULL, labels_body, NULL, api_vms_labels},
         {"GET", "/v1/vms/{name}/history", VM, history_query, NULL, NULL, api_vms_history},
         {"POST", "/v1/vms/{name}/rollback", VM, NULL, rollback_body, NULL, api_vms_rollback},
         {"GET", "/v1/releases", {NULL}, releases_query, NULL, NULL, api_releases_list},

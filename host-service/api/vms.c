@@ -1,4 +1,6 @@
-/* host-service/api/vms.c - /v1/vms: the VMs, their history, and taking a generation back. */
+/* host-service/api/vms.c - /v1/vms: the VMs, their labels and history, and taking a generation back. */
+#include <string.h>
+
 #include "common/error.h"
 #include "host-service/api/call.h"
 #include "host-service/api/refusal.h"
@@ -42,9 +44,25 @@ static gboolean answer_vm(struct api_call *call, guint status, const char *name,
         return TRUE;
 }
 
+/* "KEY=VALUE,KEY=VALUE" to a JSON object; NULL is none. */
+static char *labels_of_query(const char *text)
+{
+        g_auto(GStrv) pairs = g_strsplit(text ? text : "", ",", -1);
+        JsonObject *o = json_object_new();
+
+        for (GStrv p = pairs; *p; p++) {
+                char *sign = strchr(*p, '=');
+
+                *sign = '\0';
+                json_object_set_string_member(o, *p, sign + 1);
+        }
+        return json_object_text(o);
+}
+
 gboolean api_vms_list(struct api_call *call, GError **error)
 {
-        g_autoptr(GPtrArray) vms = catalogue_vm_list(call->api->catalogue, error);
+        g_autofree char *labels = labels_of_query(g_hash_table_lookup(call->query, "label"));
+        g_autoptr(GPtrArray) vms = catalogue_vm_select(call->api->catalogue, labels, error);
         JsonObject *o;
         JsonArray *a;
 
@@ -85,16 +103,40 @@ static char *token_text(const Api *api, const char *secret)
         return g_strdup_printf(JOIN_TOKEN_PREFIX "%s:%s", hex, secret);
 }
 
+static char *map_text(JsonObject *body, const char *member)
+{
+        return json_object_text(json_object_ref(json_object_get_object_member(body, member)));
+}
+
+gboolean api_vms_labels(struct api_call *call, GError **error)
+{
+        const char *name = call->params[0];
+        JsonArray *a = json_object_has_member(call->body, "remove")
+                               ? json_object_get_array_member(call->body, "remove")
+                               : NULL;
+        guint n = a ? json_array_get_length(a) : 0;
+        g_autofree const char **without = g_new0(const char *, n + 1);
+        g_autofree char *labels =
+                json_object_has_member(call->body, "set") ? map_text(call->body, "set") : NULL;
+
+        for (guint i = 0; i < n; i++)
+                without[i] = json_array_get_string_element(a, i);
+        return catalogue_vm_set_labels(call->api->catalogue, name, labels, without, error) &&
+               answer_vm(call, SOUP_STATUS_OK, name, NULL, error);
+}
+
 gboolean api_vms_add(struct api_call *call, GError **error)
 {
         JsonNode *node = json_object_get_member(call->body, "token");
         const char *name = json_object_get_string_member(call->body, "name");
-        g_autofree char *secret = NULL, *hash = NULL, *token = NULL;
+        g_autofree char *secret = NULL, *hash = NULL, *token = NULL, *labels = NULL;
         VmRecord r = {.name = (char *)name};
 
         r.qmp = (char *)json_object_get_string_member_with_default(call->body, "qmp", NULL);
         r.agent = (char *)json_object_get_string_member_with_default(call->body, "agent", NULL);
         r.network = json_object_get_boolean_member_with_default(call->body, "network", FALSE);
+        if (json_object_has_member(call->body, "labels"))
+                r.labels = labels = map_text(call->body, "labels");
         if (node && json_node_get_value_type(node) == G_TYPE_STRING)
                 secret = g_strdup(json_node_get_string(node));
         else if (node && json_node_get_boolean(node))

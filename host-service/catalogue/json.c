@@ -77,6 +77,7 @@ JsonObject *vm_record_to_json(const VmRecord *r)
         json_object_set_text(o, "boot_id", r->boot_id);
         json_object_set_text(o, "hostname", r->hostname);
         json_object_set_text(o, "last_release", r->last_release);
+        set_json(o, "labels", r->labels ? r->labels : "{}");
         return o;
 }
 

@@ -93,5 +93,10 @@ static const char version_4[] = "ALTER TABLE pushes ADD COLUMN entries_merged IN
 /* Who still ran old code in the guest when the push had ended: JSON. */
 static const char version_5[] = "ALTER TABLE pushes ADD COLUMN stale TEXT;";
 
-const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5};
+/* What operators call groups of VMs. */
+static const char version_6[] = "CREATE TABLE vm_labels ("
+                                " vm TEXT NOT NULL REFERENCES vms ON DELETE CASCADE, key TEXT NOT NULL,"
+                                " value TEXT NOT NULL, PRIMARY KEY (vm, key)) STRICT, WITHOUT ROWID;";
+
+const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5, version_6};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -5,7 +5,9 @@
 #include "host-service/catalogue/sql.h"
 
 #define COLUMNS                                                                                              \
-        "name, qmp, agent, network, pin, token_hash, created, last_seen, boot_id, hostname, last_release"
+        "name, qmp, agent, network, pin, token_hash, created, last_seen, boot_id, hostname, last_release, "  \
+        "(SELECT json_group_object(key, value) FROM (SELECT key, value FROM vm_labels WHERE vm = name"       \
+        " ORDER BY key))"
 
 void vm_record_free(VmRecord *r)
 {
@@ -18,6 +20,7 @@ void vm_record_free(VmRecord *r)
         g_free(r->boot_id);
         g_free(r->hostname);
         g_free(r->last_release);
+        g_free(r->labels);
         g_free(r);
 }
 
@@ -36,6 +39,7 @@ static VmRecord *from_row(sqlite3_stmt *st)
         r->boot_id = column_text(st, 8);
         r->hostname = column_text(st, 9);
         r->last_release = column_text(st, 10);
+        r->labels = column_text(st, 11);
         return r;
 }
 
@@ -67,6 +71,15 @@ static gboolean tell(Catalogue *c, const char *type, const char *name, GError **
         return catalogue_event_add(c, type, NULL, name, data, error);
 }
 
+static gboolean add_labels(Catalogue *c, const char *name, const char *labels, GError **error)
+{
+        return !labels ||
+               sql_run(c, error,
+                       "INSERT INTO vm_labels (vm, key, value) SELECT ?1, key, value FROM"
+                       " json_each(?2) WHERE true ON CONFLICT DO UPDATE SET value = excluded.value",
+                       "ss", name, labels);
+}
+
 static gboolean add(Catalogue *c, const VmRecord *r, GError **error)
 {
         sqlite3_stmt *st = sql_query(c, error,
@@ -96,7 +109,7 @@ static gboolean add(Catalogue *c, const VmRecord *r, GError **error)
                        "?, ?, ?, ?, ?)",
                        "sssibsi", r->name, r->qmp, r->agent, (gint64)r->network, r->has_pin ? r->pin : NULL,
                        sizeof r->pin, r->token_hash, host_wall_us(c->env)) &&
-               tell(c, "vm.added", r->name, error);
+               add_labels(c, r->name, r->labels, error) && tell(c, "vm.added", r->name, error);
 }
 
 gboolean catalogue_vm_add(Catalogue *c, const VmRecord *r, GError **error)
@@ -121,6 +134,54 @@ GPtrArray *catalogue_vm_list(Catalogue *c, GError **error)
         while (st && (r = sql_step(c, st, error)) == 1)
                 g_ptr_array_add(list, from_row(st));
         return r < 0 ? NULL : g_steal_pointer(&list);
+}
+
+GPtrArray *catalogue_vm_select(Catalogue *c, const char *labels, GError **error)
+{
+        g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify)vm_record_free);
+        sqlite3_stmt *st = sql_query(c, error,
+                                     "SELECT " COLUMNS
+                                     " FROM vms WHERE NOT EXISTS (SELECT 1 FROM json_each(?1) w WHERE NOT"
+                                     " EXISTS (SELECT 1 FROM vm_labels l WHERE l.vm = vms.name AND l.key ="
+                                     " w.key AND l.value = w.value)) ORDER BY name",
+                                     "s", labels ? labels : "{}");
+        int r = -1;
+
+        while (st && (r = sql_step(c, st, error)) == 1)
+                g_ptr_array_add(list, from_row(st));
+        return r < 0 ? NULL : g_steal_pointer(&list);
+}
+
+static gboolean set_labels(Catalogue *c, const char *name, const char *labels, const char *const *without,
+                           GError **error)
+{
+        g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
+        gint64 count;
+
+        if (!r)
+                return FALSE;
+        for (; without && *without; without++)
+                if (!sql_run(c, error, "DELETE FROM vm_labels WHERE vm = ? AND key = ?", "ss", name,
+                             *without))
+                        return FALSE;
+        if (!add_labels(c, name, labels, error))
+                return FALSE;
+        count = sql_number(c, 0, "SELECT count(*) FROM vm_labels WHERE vm = ?", "s", name);
+        if (count > VM_LABELS_MAX) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
+                            "VM \"%s\" would have %d labels, and at most %d are kept; its labels are as they "
+                            "were: remove some first",
+                            name, (int)count, VM_LABELS_MAX);
+                return FALSE;
+        }
+        return tell(c, "vm.labels", name, error);
+}
+
+gboolean catalogue_vm_set_labels(Catalogue *c, const char *name, const char *labels,
+                                 const char *const *without, GError **error)
+{
+        return catalogue_begin(c, error) &&
+               catalogue_end(c, set_labels(c, name, labels, without, error), error);
 }
 
 static gboolean remove_vm(Catalogue *c, const char *name, GError **error)

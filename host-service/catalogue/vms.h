@@ -15,7 +15,9 @@ typedef struct vm_record {
         gint64 last_seen_us;      /* 0: never */
         char *boot_id, *hostname; /* what the agent said last, or NULL */
         char *last_release; /* "NAME VERSION" that the guest says it runs, or NULL: none that it knows of */
+        char *labels;       /* a JSON object, key -> text, by key; in an added record NULL is none */
 } VmRecord;
+#define VM_LABELS_MAX 64 /* of one VM */
 void vm_record_free(VmRecord *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmRecord, vm_record_free)
 
@@ -23,6 +25,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmRecord, vm_record_free)
 gboolean catalogue_vm_add(Catalogue *c, const VmRecord *r, GError **error);
 VmRecord *catalogue_vm_get(Catalogue *c, const char *name, GError **error);
 GPtrArray *catalogue_vm_list(Catalogue *c, GError **error); /* by name */
+/* Those that have every label of @labels, a JSON object (NULL or {}: all); by name. */
+GPtrArray *catalogue_vm_select(Catalogue *c, const char *labels, GError **error);
+/* Takes off the labels with the keys @without (NULL: none), then sets those of @labels (NULL: none); others
+ * stay. Event vm.labels. REFUSED if they would be more than VM_LABELS_MAX. */
+gboolean catalogue_vm_set_labels(Catalogue *c, const char *name, const char *labels,
+                                 const char *const *without, GError **error);
 /* Event vm.removed. BUSY while a push to it is not final. Its pushes stay as history. */
 gboolean catalogue_vm_remove(Catalogue *c, const char *name, GError **error);
 /* A session was established. Event vm.seen only if boot id or host name changed; last_seen always. */

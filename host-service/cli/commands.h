@@ -18,6 +18,7 @@ extern const struct command command_release_verify;
 extern const struct command command_vm_add;
 extern const struct command command_vm_list;
 extern const struct command command_vm_remove;
+extern const struct command command_vm_set;
 extern const struct command command_vm_show;
 
 extern const struct command command_events;

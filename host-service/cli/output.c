@@ -107,6 +107,22 @@ static char *cell_of_number(gint64 v, enum column_kind kind)
         }
 }
 
+static char *cell_of_map(JsonObject *o)
+{
+        g_autoptr(GString) s = g_string_new(NULL);
+        JsonObjectIter iter;
+        const char *key;
+        JsonNode *value;
+
+        json_object_iter_init_ordered(&iter, o);
+        while (json_object_iter_next_ordered(&iter, &key, &value)) {
+                g_autofree char *text = plain_text(value);
+
+                g_string_append_printf(s, "%s%s=%s", s->len ? " " : "", key, text);
+        }
+        return text_safe_lines(s->str);
+}
+
 char *output_cell(JsonObject *row, const struct column *column)
 {
         JsonNode *n = json_member(row, column->member);
@@ -115,6 +131,8 @@ char *output_cell(JsonObject *row, const struct column *column)
                 return g_strdup("");
         if (column->kind == COLUMN_COUNT && JSON_NODE_HOLDS_ARRAY(n))
                 return g_strdup_printf("%u", json_array_get_length(json_node_get_array(n)));
+        if (column->kind == COLUMN_MAP && JSON_NODE_HOLDS_OBJECT(n))
+                return cell_of_map(json_node_get_object(n));
         if (JSON_NODE_HOLDS_VALUE(n) && json_node_get_value_type(n) == G_TYPE_INT64)
                 return cell_of_number(json_node_get_int(n), column->kind);
         g_autofree char *text = plain_text(n);

@@ -19,6 +19,7 @@ enum column_kind {
         COLUMN_DIGEST,  /* hex -> its first 12 digits */
         COLUMN_COUNT,   /* array -> how many */
         COLUMN_MODE,    /* integer -> octal */
+        COLUMN_MAP,     /* object of texts -> "key=value key=value" */
 };
 
 struct column {

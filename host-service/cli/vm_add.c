@@ -1,27 +1,37 @@
 /* host-service/cli/vm_add.c - moult vm add: make a VM known to moultd. */
 #include "host-service/cli/client.h"
 #include "host-service/cli/commands.h"
+#include "host-service/cli/labels.h"
 #include "host-service/cli/output.h"
 #include "host-service/cli/remote.h"
 
 struct options {
         char *qmp, *agent;
+        GStrv labels;
         gboolean network, token;
 };
 
 static ExitCode add(Cli *cli, const char *name, const struct options *o, GError **error)
 {
         static const struct column columns[] = {
-                {"Name", "name", COLUMN_TEXT},        {"QMP", "qmp", COLUMN_TEXT},
-                {"Agent", "agent", COLUMN_TEXT},      {"Network", "network", COLUMN_TEXT},
-                {"Token", "join_token", COLUMN_TEXT}, {0},
+                {"Name", "name", COLUMN_TEXT},
+                {"QMP", "qmp", COLUMN_TEXT},
+                {"Agent", "agent", COLUMN_TEXT},
+                {"Network", "network", COLUMN_TEXT},
+                {"Labels", "labels", COLUMN_MAP},
+                {"Token", "join_token", COLUMN_TEXT},
+                {0},
         };
         g_autoptr(Client) c = client_new(cli);
         /* moultd has another working directory than we. */
         g_autofree char *qmp = o->qmp ? g_canonicalize_filename(o->qmp, NULL) : NULL;
         g_autofree char *agent = o->agent ? g_canonicalize_filename(o->agent, NULL) : NULL;
-        JsonObject *body = json_object_new();
+        JsonObject *labels = labels_to_json((const char *const *)o->labels, error), *body;
 
+        if (!labels)
+                return EXIT_CODE_USAGE;
+        body = json_object_new();
+        json_object_set_object_member(body, "labels", labels);
         json_object_set_string_member(body, "name", name);
         if (qmp)
                 json_object_set_string_member(body, "qmp", qmp);
@@ -56,6 +66,8 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
                  "The agent's first contact may be over TLS, without a port", NULL},
                 {"token", 0, 0, G_OPTION_ARG_NONE, &o.token,
                  "Print a one-time token for the agent's first contact over the network", NULL},
+                {"label", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o.labels,
+                 "A label: 'moult push --label' chooses VMs by them; may be repeated", "KEY=VALUE"},
                 {0},
         };
         ExitCode code = EXIT_CODE_OK;
@@ -70,6 +82,7 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
         }
         g_free(o.qmp);
         g_free(o.agent);
+        g_strfreev(o.labels);
         return code;
 }
 

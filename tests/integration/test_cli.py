@@ -358,6 +358,22 @@ def test_a_reader_that_leaves_is_no_error(host):
     assert done.stderr == ""
 
 
+def test_labels_are_set_taken_off_and_select(host):
+    for name, label in (("a", "role=web"), ("b", "role=web"), ("c", "role=db")):
+        host.moult("vm", "add", name, "--network", "--label", label, "--label", "site=x")
+    assert host.json("vm", "set", "b", "--label", "site=y", "--no-label", "role")["labels"] == {"site": "y"}
+    assert [vm["name"] for vm in host.json("vm", "list", "--label", "role=web")] == ["a"]
+    assert [vm["name"] for vm in host.json("vm", "list", "--label", "site=x", "--label", "role=db")] == ["c"]
+    assert "No VM has these labels" in host.moult("vm", "list", "--label", "role=none")
+    assert "role=web site=x" in host.moult("vm", "show", "a")
+    for words in (["--label", "role"], ["--label", "a=1", "--label", "a=2"], []):
+        code, _, err = host.run("vm", "set", "a", *words)
+        assert code == USAGE, err
+    code, _, err = host.run("vm", "set", "a", "--label", "role=a b")
+    assert "KEY=VALUE" in err and code == USAGE
+    assert host.json("vm", "show", "a")["labels"] == {"role": "web", "site": "x"}
+
+
 def test_several_vms_that_end_alike_and_not_alike(host, packs):
     for name in ("a", "b"):
         silent_vm(host, name)

@@ -18,6 +18,7 @@ static const struct field table[] = {
         {"n", FIELD_NUMBER, FALSE, -1, 10, NULL},
         {"list", FIELD_TEXTS, FALSE, 1, 2, not_x},
         {"either", FIELD_FLAG_OR_TEXT, FALSE, 0, 0, not_x},
+        {"map", FIELD_MAP, FALSE, 0, 2, not_x},
         {0},
 };
 
@@ -58,7 +59,7 @@ Test(api_fields, bodies)
         EXPECT(body, "{\"name\": \"a\", \"either\": 1}", "\"either\" must be true, false or a text");
         EXPECT(body, "{\"name\": \"a\", \"either\": \"x\"}", "\"either\" must not have an x");
         EXPECT(body, "{\"name\": \"a\", \"Flag\": true}",
-               "\"Flag\" is not known here; known: name, flag, n, list, either");
+               "\"Flag\" is not known here; known: name, flag, n, list, either, map");
 }
 
 static char *query(const char *text)
@@ -67,6 +68,19 @@ static char *query(const char *text)
         char *why = fields_query_refusal(h, table);
 
         return why ? why : g_strdup("good");
+}
+
+Test(api_fields, maps)
+{
+        EXPECT(body, "{\"name\": \"a\", \"map\": {}}", "good");
+        EXPECT(body, "{\"name\": \"a\", \"map\": {\"a\": \"b\", \"c\": \"\"}}", "good");
+        EXPECT(body, "{\"name\": \"a\", \"map\": [\"a\"]}", "\"map\" must be an object of 0 to 2 texts");
+        EXPECT(body, "{\"name\": \"a\", \"map\": {\"a\": \"\", \"b\": \"\", \"c\": \"\"}}",
+               "\"map\" must be an object of 0 to 2 texts");
+        EXPECT(body, "{\"name\": \"a\", \"map\": {\"a\": 1}}", "\"map\" must hold only texts");
+        EXPECT(body, "{\"name\": \"a\", \"map\": {\"a\": null}}", "\"map\" must hold only texts");
+        EXPECT(body, "{\"name\": \"a\", \"map\": {\"x\": \"b\"}}", "\"map\" must not have an x");
+        EXPECT(body, "{\"name\": \"a\", \"map\": {\"a\": \"x\"}}", "\"map\" must not have an x");
 }
 
 Test(api_fields, queries)
@@ -80,7 +94,8 @@ Test(api_fields, queries)
         EXPECT(query, "name=a&n=1x", "\"n\" must be a whole number from -1 to 10");
         EXPECT(query, "name=a&n=99999999999999999999", "\"n\" must be a whole number from -1 to 10");
         EXPECT(query, "name=x", "\"name\" must not have an x");
-        EXPECT(query, "name=a&other=1", "\"other\" is not known here; known: name, flag, n, list, either");
+        EXPECT(query, "name=a&other=1",
+               "\"other\" is not known here; known: name, flag, n, list, either, map");
 }
 
 Test(api_fields, an_unknown_name_that_is_no_text_does_no_harm)

@@ -25,6 +25,16 @@ Test(api_refusal, names_of_vms)
         BAD(vm_name_refusal, "", "-a", ".a", "a b", "a/b", "a\n", "\xc3\xa4", TEXT_64 "e", "..", "a=b");
 }
 
+Test(api_refusal, labels)
+{
+        GOOD(label_key_refusal, "role", "app.kubernetes.io/name", "A_1-b");
+        BAD(label_key_refusal, "", "a b", "a=b", "a,b", "\xc3\xa4", TEXT_64);
+        GOOD(label_refusal, "a=b", "site=eu-1", "image=reg/x:1+b@s");
+        BAD(label_refusal, "", "a", "=b", "a=", "a=b=c", "a=b,c=d", "a:b=c", "a=b\n", "a=" TEXT_64);
+        GOOD(labels_refusal, "a=b", "a=b,c=d");
+        BAD(labels_refusal, "", ",", "a=b,", ",a=b", "a=b,,c=d", "a,b=c", "a=b=c,d=e");
+}
+
 Test(api_refusal, names_and_versions_of_releases)
 {
         GOOD(release_name_refusal, "a", "libssl3", "c++-x.y", TEXT_64);

@@ -89,3 +89,66 @@ Test(catalogue_vms, seeing_the_same_boot_again_is_no_event)
         cr_expect(eq(i64, r->last_seen_us, w->wall_us));
         cr_expect(eq(str, r->boot_id, "boot-2"));
 }
+
+static char *selected(Catalogue *c, const char *labels)
+{
+        g_autoptr(GPtrArray) vms = catalogue_vm_select(c, labels, NULL);
+        GString *s = g_string_new(NULL);
+
+        cr_assert(ne(ptr, vms, NULL));
+        for (guint i = 0; i < vms->len; i++)
+                g_string_append_printf(s, "%s%s", s->len ? " " : "", ((VmRecord *)vms->pdata[i])->name);
+        return g_string_free(s, FALSE);
+}
+
+Test(catalogue_vms, labels_select_the_vms_that_have_all_of_them)
+{
+        g_autoptr(HostWorld) w = host_world_new();
+        g_autoptr(Catalogue) c = host_world_catalogue(w);
+        VmRecord labelled = {.name = (char *)"a", .network = TRUE, .labels = (char *)"{\"role\":\"web\"}"};
+
+        cr_assert(catalogue_vm_add(c, &labelled, NULL));
+        add_network(c, "b", NULL);
+        add_network(c, "c", NULL);
+        cr_assert(catalogue_vm_set_labels(c, "b", "{\"site\":\"x\",\"role\":\"web\"}", NULL, NULL));
+        cr_assert(catalogue_vm_set_labels(c, "c", "{\"role\":\"db\"}", NULL, NULL));
+        g_autofree char *all = selected(c, NULL), *empty = selected(c, "{}");
+        g_autofree char *web = selected(c, "{\"role\":\"web\"}");
+        g_autofree char *both = selected(c, "{\"role\":\"web\",\"site\":\"x\"}");
+        g_autofree char *none = selected(c, "{\"role\":\"web\",\"site\":\"y\"}");
+        cr_expect(eq(str, all, "a b c"));
+        cr_expect(eq(str, empty, "a b c"));
+        cr_expect(eq(str, web, "a b"));
+        cr_expect(eq(str, both, "b"));
+        cr_expect(eq(str, none, ""));
+        g_autoptr(VmRecord) b = catalogue_vm_get(c, "b", NULL);
+        cr_expect(eq(str, b->labels, "{\"role\":\"web\",\"site\":\"x\"}"));
+}
+
+Test(catalogue_vms, labels_are_replaced_taken_off_and_bounded)
+{
+        g_autoptr(HostWorld) w = host_world_new();
+        g_autoptr(Catalogue) c = host_world_catalogue(w);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GString) many = g_string_new("{");
+        const char *without[] = {"site", "never-there", NULL};
+
+        add_network(c, "a", NULL);
+        cr_assert(catalogue_vm_set_labels(c, "a", "{\"role\":\"web\",\"site\":\"x\"}", NULL, NULL));
+        cr_assert(catalogue_vm_set_labels(c, "a", "{\"role\":\"db\"}", without, NULL));
+        for (int i = 0; i < VM_LABELS_MAX; i++)
+                g_string_append_printf(many, "%s\"k%d\":\"v\"", i ? "," : "", i);
+        g_string_append_c(many, '}');
+        cr_expect(not(catalogue_vm_set_labels(c, "a", many->str, NULL, &error)));
+        cr_expect(g_error_matches(error, MOULT_ERROR, MOULT_ERROR_REFUSED));
+        g_autoptr(VmRecord) a = catalogue_vm_get(c, "a", NULL);
+        cr_expect(eq(str, a->labels, "{\"role\":\"db\"}"));
+        g_clear_error(&error);
+        cr_expect(not(catalogue_vm_set_labels(c, "nobody", "{}", NULL, &error)));
+        cr_expect(g_error_matches(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND));
+        /* They go with the VM. */
+        cr_assert(catalogue_vm_remove(c, "a", NULL));
+        add_network(c, "a", NULL);
+        g_autofree char *db = selected(c, "{\"role\":\"db\"}");
+        cr_expect(eq(str, db, ""));
+}
