@@ -28,6 +28,27 @@ void event_set_level(EventLevel level)
         g_atomic_int_set(&lowest_level, (gint)level);
 }
 
+/* Threads log at any time, so who observes is changed and called under a lock. */
+static GRWLock observer_lock;
+static event_observer observer;
+static gpointer observer_user;
+
+void event_set_observer(event_observer func, gpointer user)
+{
+        g_rw_lock_writer_lock(&observer_lock);
+        observer = func;
+        observer_user = user;
+        g_rw_lock_writer_unlock(&observer_lock);
+}
+
+static void tell_observer(EventLevel level, const char *event_id)
+{
+        g_rw_lock_reader_lock(&observer_lock);
+        if (observer)
+                observer(level, event_id, observer_user);
+        g_rw_lock_reader_unlock(&observer_lock);
+}
+
 /* Values may come from a peer: no control characters, no line breaks, no quotes that end early. */
 static void append_value(GString *line, const char *value)
 {
@@ -82,6 +103,7 @@ static void write_line(EventLevel level, const char *event_id, const char *text,
 
 void event_log(EventLevel level, const char *event_id, const char *text, ...)
 {
+        tell_observer(level, event_id);
         if ((gint)level < g_atomic_int_get(&lowest_level))
                 return;
 

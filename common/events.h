@@ -13,5 +13,10 @@ typedef enum { EVENT_DEBUG, EVENT_INFO, EVENT_NOTICE, EVENT_WARNING, EVENT_ERROR
 /* Lowest level that is written; default INFO. */
 void event_set_level(EventLevel level);
 
+/* Told of every event, also of those that are not written; from the thread that logs. @event_id lives as long
+ * as the program. NULL: nobody any more. */
+typedef void (*event_observer)(EventLevel level, const char *event_id, gpointer user);
+void event_set_observer(event_observer func, gpointer user);
+
 /* @fields: alternating key, value strings, ended by NULL; values are escaped. */
 void event_log(EventLevel level, const char *event_id, const char *text, ...) G_GNUC_NULL_TERMINATED;

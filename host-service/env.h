@@ -45,6 +45,10 @@ struct host_channel_ops {
         void (*listener_free)(gpointer self, HostListener *listener);
 };
 
+struct host_disk_usage {
+        guint64 size_bytes, free_bytes; /* free: for a process without privileges */
+};
+
 /* Small files of the state directory, by plain names. */
 struct host_disk_ops {
         GBytes *(*read_file)(gpointer self, const char *name, gsize max_bytes, GError **error);
@@ -52,6 +56,8 @@ struct host_disk_ops {
         gboolean (*write_file)(gpointer self, const char *name, const void *data, gsize len, mode_t mode,
                                GError **error);
         gboolean (*remove)(gpointer self, const char *name, GError **error);
+        /* Of the file system below. May be NULL: not known. */
+        gboolean (*usage)(gpointer self, struct host_disk_usage *ret, GError **error);
 };
 
 /* The pack store. A sealed pack never changes nor shrinks: a guest's read of a truncated backing file kills

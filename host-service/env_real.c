@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/atomic_file.h"
@@ -72,7 +73,19 @@ static gboolean disk_remove(gpointer self, const char *name, GError **error)
         return TRUE;
 }
 
-static const struct host_disk_ops disk_ops = {disk_read, disk_write, disk_remove};
+static gboolean disk_usage(gpointer self, struct host_disk_usage *ret, GError **error)
+{
+        struct env_real *r = self;
+        struct statvfs st;
+
+        if (fstatvfs(r->state_fd, &st) < 0)
+                return moult_error_errno(error, errno, "looking at the file system of %s", r->state_dir);
+        ret->size_bytes = (guint64)st.f_blocks * st.f_frsize;
+        ret->free_bytes = (guint64)st.f_bavail * st.f_frsize;
+        return TRUE;
+}
+
+static const struct host_disk_ops disk_ops = {disk_read, disk_write, disk_remove, disk_usage};
 
 struct work {
         host_work_func func;

@@ -13,6 +13,7 @@ struct Service {
         TlsIdentity *identity;
         const char *endpoints[2];
         PushManager *pushes;
+        Metrics *metrics;
         Api *api;
 };
 
@@ -20,12 +21,15 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                       GError **error)
 {
         struct push_manager_config push_config = {0};
-        struct api_config api_config = {config->socket, config->socket_group, config->trust_dir,
-                                        config->tls_listen, NULL};
+        struct api_config api_config = {.socket = config->socket,
+                                        .socket_group = config->socket_group,
+                                        .trust_dir = config->trust_dir,
+                                        .tls_listen = config->tls_listen};
 
         s->catalogue = catalogue_open(env, error);
         if (!s->catalogue)
                 return FALSE;
+        s->metrics = api_config.metrics = metrics_new(env, s->catalogue);
         s->jobs = jobs_new(env, s->catalogue);
         s->releases = releases_new(env, s->catalogue, s->jobs, config->trust_dir, error);
         if (!s->releases)
@@ -68,6 +72,7 @@ void service_free(Service *s)
         g_clear_pointer(&s->releases, releases_free);
         g_clear_pointer(&s->jobs, jobs_free);
         g_clear_pointer(&s->housekeeping, housekeeping_free);
+        g_clear_pointer(&s->metrics, metrics_free);
         g_clear_pointer(&s->identity, tls_identity_free);
         g_clear_pointer(&s->catalogue, catalogue_close);
         g_free(s);

@@ -49,27 +49,57 @@ static void refuse(SoupServerMessage *msg, guint status, MoultError code, const 
 
 /* --- frame: how much body we take */
 
+/* What is known of a request before it is a call; belongs to its message. */
+struct request {
+        gsize taken; /* bytes of the body */
+        gint64 began_us;
+        const struct api_route *route; /* NULL: none of ours */
+};
+
+static struct request *request_of(SoupServerMessage *msg)
+{
+        return g_object_get_data(G_OBJECT(msg), "moult-request");
+}
+
 static void on_chunk(SoupServerMessage *msg, GBytes *chunk, gpointer user)
 {
-        gsize *taken = user;
+        struct request *r = user;
 
-        *taken += g_bytes_get_size(chunk);
-        if (*taken > API_BODY_MAX)
+        r->taken += g_bytes_get_size(chunk);
+        if (r->taken > API_BODY_MAX)
                 soup_message_body_set_accumulate(soup_server_message_get_request_body(msg), FALSE);
 }
 
 static void on_headers(SoupServer *server, SoupServerMessage *msg, const char *path, GHashTable *query,
                        gpointer user)
 {
-        gsize *taken = g_new0(gsize, 1);
+        Api *api = user;
+        struct request *r = g_new0(struct request, 1);
 
-        g_object_set_data_full(G_OBJECT(msg), "moult-body-bytes", taken, g_free);
+        r->began_us = host_monotonic_us(api->env);
+        g_object_set_data_full(G_OBJECT(msg), "moult-request", r, g_free);
         if (soup_message_headers_get_content_length(soup_server_message_get_request_headers(msg)) >
             API_BODY_MAX) {
-                *taken = API_BODY_MAX + 1;
+                r->taken = API_BODY_MAX + 1;
                 soup_message_body_set_accumulate(soup_server_message_get_request_body(msg), FALSE);
         }
-        g_signal_connect(msg, "got-chunk", G_CALLBACK(on_chunk), taken);
+        g_signal_connect(msg, "got-chunk", G_CALLBACK(on_chunk), r);
+}
+
+/* Answered to its last byte, or cut off. */
+static void on_over(SoupServer *server, SoupServerMessage *msg, gpointer user)
+{
+        Api *api = user;
+        const struct request *r = request_of(msg);
+        SoupMessageHeaders *headers = soup_server_message_get_response_headers(msg);
+        gboolean is_stream =
+                g_strcmp0(soup_message_headers_get_content_type(headers, NULL), "text/event-stream") == 0;
+
+        if (!r || !api->config.metrics)
+                return;
+        metrics_request(api->config.metrics, soup_server_message_get_method(msg),
+                        r->route ? r->route->pattern : NULL, soup_server_message_get_status(msg),
+                        is_stream ? -1 : host_monotonic_us(api->env) - r->began_us);
 }
 
 /* --- content */
@@ -252,8 +282,7 @@ static void dispatch(struct api_call *call, const char *raw_path, GBytes *body)
                 return;
         if (call->changed_vm && call->status < 300)
                 call->api->guests->ops->vm_changed(call->api->guests->self, call->changed_vm);
-        if (call->answer)
-                call_write(call->msg, call->status, call->answer);
+        call_write_answer(call);
         call_free(call);
 }
 
@@ -272,13 +301,14 @@ static void on_request(SoupServer *server, SoupServerMessage *msg, const char *p
         const char *method = soup_server_message_get_method(msg);
         GUri *uri = soup_server_message_get_uri(msg);
         const char *raw_path = g_uri_get_path(uri);
-        const gsize *taken = g_object_get_data(G_OBJECT(msg), "moult-body-bytes");
+        struct request *request = request_of(msg);
         g_autofree char *allow = NULL;
         g_autoptr(GBytes) body = NULL;
         char *params[API_PARAMS_MAX] = {NULL};
         const struct api_route *route = api_route_find(method, raw_path, params, &allow);
         struct api_call *call;
 
+        request->route = route;
         if (!route && allow) {
                 soup_message_headers_replace(soup_server_message_get_response_headers(msg), "Allow", allow);
                 refuse(msg, SOUP_STATUS_METHOD_NOT_ALLOWED, MOULT_ERROR_UNSUPPORTED,
@@ -296,7 +326,7 @@ static void on_request(SoupServer *server, SoupServerMessage *msg, const char *p
         call->msg = msg;
         memcpy(call->params, params, sizeof params);
         call->query = parse_query(g_uri_get_query(uri));
-        if (*taken > API_BODY_MAX) {
+        if (request->taken > API_BODY_MAX) {
                 refuse(msg, SOUP_STATUS_REQUEST_ENTITY_TOO_LARGE, MOULT_ERROR_REFUSED,
                        "the body is larger than %u bytes", API_BODY_MAX);
                 call_free(call);
@@ -330,6 +360,8 @@ Api *api_new(const struct host_env *env, Catalogue *c, Jobs *jobs, Releases *rel
         api->streams = api_streams_new(env, c);
         soup_server_add_early_handler(api->server, NULL, on_headers, api, NULL);
         soup_server_add_handler(api->server, NULL, on_request, api, NULL);
+        g_signal_connect(api->server, "request-finished", G_CALLBACK(on_over), api);
+        g_signal_connect(api->server, "request-aborted", G_CALLBACK(on_over), api);
         api->connections = api_connections_new(api->server, config->socket, config->socket_group, error);
         if (!api->connections)
                 return NULL;
@@ -350,6 +382,7 @@ void api_free(Api *api)
         while (g_hash_table_iter_next(&iter, &key, NULL))
                 ((struct api_call *)key)->api = NULL;
         g_hash_table_unref(api->calls);
+        g_signal_handlers_disconnect_by_data(api->server, api);
         soup_server_disconnect(api->server);
         g_object_unref(api->server);
         g_free(api);

@@ -10,11 +10,13 @@
 #include "host-service/catalogue/catalogue.h"
 #include "host-service/guest_view.h"
 #include "host-service/jobs/jobs.h"
+#include "host-service/metrics/metrics.h"
 #include "host-service/release/releases.h"
 
 typedef struct Api Api;
 
 struct api_config {
+        Metrics *metrics;         /* or NULL: nothing is counted */
         const char *socket;       /* path */
         const char *socket_group; /* or NULL */
         const char *trust_dir;

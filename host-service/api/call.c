@@ -73,6 +73,13 @@ void call_answer(struct api_call *call, guint status, JsonObject *answer)
         call->answer = answer;
 }
 
+void call_answer_text(struct api_call *call, const char *type, char *text)
+{
+        call->status = SOUP_STATUS_OK;
+        call->text_type = type;
+        call->text = text;
+}
+
 void call_fail(struct api_call *call, const GError *error)
 {
         call_answer(call, call_status_of(error), call_error_json(error));
@@ -86,6 +93,19 @@ void call_write(SoupServerMessage *msg, guint status, JsonObject *answer)
         soup_server_message_set_status(msg, status, NULL);
         soup_server_message_set_response(msg, "application/json", SOUP_MEMORY_TAKE, g_steal_pointer(&text),
                                          len);
+}
+
+void call_write_answer(struct api_call *call)
+{
+        if (call->answer) {
+                call_write(call->msg, call->status, call->answer);
+        } else if (call->text) {
+                gsize len = strlen(call->text);
+
+                soup_server_message_set_status(call->msg, call->status, NULL);
+                soup_server_message_set_response(call->msg, call->text_type, SOUP_MEMORY_TAKE,
+                                                 g_steal_pointer(&call->text), len);
+        }
 }
 
 static void gone(SoupServerMessage *msg, gpointer user)
@@ -131,6 +151,7 @@ void call_free(struct api_call *call)
         g_clear_pointer(&call->body, json_object_unref);
         g_clear_pointer(&call->answer, json_object_unref);
         g_clear_pointer(&call->kept, json_object_unref);
+        g_free(call->text);
         g_free(call);
 }
 

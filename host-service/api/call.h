@@ -34,6 +34,8 @@ struct api_call {
         JsonObject *body;             /* never NULL for a POST: {} if there was none */
         guint status;                 /* 0: no answer yet */
         JsonObject *answer;
+        const char *text_type; /* of @text, static; NULL: the answer is @answer */
+        char *text;
         JsonObject *kept;       /* what an Idempotency-Key keeps instead: without secrets; NULL: the answer */
         const char *changed_vm; /* the guests' side is told of it once the change is on record */
         gboolean later;
@@ -60,6 +62,8 @@ const struct api_route *api_route_find(const char *method, const char *raw_path,
 
 /* Takes @answer. */
 void call_answer(struct api_call *call, guint status, JsonObject *answer);
+/* An answer that is not JSON, with status 200. Takes @text; @type is static. Only in acts of GET. */
+void call_answer_text(struct api_call *call, const char *type, char *text);
 guint call_status_of(const GError *error);
 /* {"error": {"code", "text", "hint"}} */
 JsonObject *call_error_json(const GError *error);
@@ -71,11 +75,14 @@ void call_done(struct api_call *call);
 void call_free(struct api_call *call);
 /* Writes the answer into the message. */
 void call_write(SoupServerMessage *msg, guint status, JsonObject *answer);
+/* The same for the call's own answer, if it has one. */
+void call_write_answer(struct api_call *call);
 /* {"operation": {...}} with its pushes. */
 gboolean call_answer_operation(struct api_call *call, guint status, const char *id, GError **error);
 
 /* The acts. */
 gboolean api_status_get(struct api_call *call, GError **error);
+gboolean api_metrics_get(struct api_call *call, GError **error);
 gboolean api_openapi_get(struct api_call *call, GError **error);
 gboolean api_vms_list(struct api_call *call, GError **error);
 gboolean api_vms_add(struct api_call *call, GError **error);

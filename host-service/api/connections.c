@@ -203,6 +203,11 @@ struct api_connections *api_connections_new(SoupServer *server, const char *path
         return c;
 }
 
+guint api_connections_count(const struct api_connections *c)
+{
+        return g_hash_table_size(c->peers);
+}
+
 void api_connections_free(struct api_connections *c)
 {
         struct stat now;

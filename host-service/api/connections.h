@@ -13,4 +13,5 @@ struct api_connections;
  * nobody answers at is replaced; BUSY if somebody does. */
 struct api_connections *api_connections_new(SoupServer *server, const char *path, const char *group,
                                             GError **error);
+guint api_connections_count(const struct api_connections *c);
 void api_connections_free(struct api_connections *c);

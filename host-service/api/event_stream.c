@@ -207,6 +207,11 @@ void api_streams_free(struct api_streams *a)
         g_free(a);
 }
 
+guint api_streams_count(const struct api_streams *a)
+{
+        return a->streams->len;
+}
+
 gboolean api_streams_add(struct api_streams *a, SoupServerMessage *msg, gint64 after, const char *operation,
                          const char *vm, GError **error)
 {

@@ -18,5 +18,6 @@ struct api_streams *api_streams_new(const struct host_env *env, Catalogue *c);
 void api_streams_free(struct api_streams *s);
 /* Begins to stream on @msg: events with a number > @after, or from the oldest that is kept. BUSY when there
  * are too many. */
+guint api_streams_count(const struct api_streams *a);
 gboolean api_streams_add(struct api_streams *s, SoupServerMessage *msg, gint64 after, const char *operation,
                          const char *vm, GError **error);

@@ -121,6 +121,7 @@ static const struct field events_query[] = {
 
 const struct api_route api_routes[] = {
         {"GET", "/v1/status", {NULL}, NULL, NULL, NULL, api_status_get},
+        {"GET", "/metrics", {NULL}, NULL, NULL, NULL, api_metrics_get},
         {"GET", "/v1/openapi.json", {NULL}, NULL, NULL, NULL, api_openapi_get},
         {"GET", "/v1/vms", {NULL}, vms_query, NULL, NULL, api_vms_list},
         {"POST", "/v1/vms", {NULL}, NULL, vm_body, vm_body_refusal, api_vms_add},

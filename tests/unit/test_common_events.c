@@ -39,6 +39,24 @@ Test(events, below_the_lowest_level_nothing_is_written)
         cr_expect(eq(str, line, ""));
 }
 
+static void note_event(EventLevel level, const char *event_id, gpointer user)
+{
+        g_string_append_printf(user, "%d %s;", (int)level, event_id);
+}
+
+Test(events, the_observer_is_told_also_of_what_is_not_written)
+{
+        g_autoptr(GString) seen = g_string_new(NULL);
+        g_autofree char *first = NULL, *second = NULL;
+
+        event_set_observer(note_event, seen);
+        first = logged(EVENT_ERROR, EVENT_INFO, "web-1");
+        event_set_observer(NULL, NULL);
+        second = logged(EVENT_ERROR, EVENT_INFO, "web-1");
+        cr_expect(eq(str, first, ""));
+        cr_expect(eq(str, seen->str, "1 push-failed;"));
+}
+
 Test(events, values_cannot_forge_a_second_line_or_field)
 {
         g_autofree char *line = logged(EVENT_INFO, EVENT_ERROR, "a\nerror fake: \"x\" b=c\x1b[2J\xff");

@@ -1,0 +1,18 @@
+/* host-service/catalogue/counts.h - how much of everything the catalogue has, for /metrics. */
+#pragma once
+
+#include "host-service/catalogue/operations.h"
+#include "host-service/catalogue/pushes.h"
+
+struct catalogue_counts {
+        gint64 vms, releases;
+        gint64 release_bytes;                   /* of all packs, without padding */
+        gint64 pushes[PUSH_STATE_MAX];          /* unfinished, by state */
+        gint64 operations[OPERATION_STATE_MAX]; /* unfinished, by state */
+        gint64 file_bytes;                      /* of the database, without its journal */
+        gint64 events;                          /* ever */
+};
+
+gboolean catalogue_count(Catalogue *c, struct catalogue_counts *ret, GError **error);
+/* The pushes that have ended after event @after, oldest first; *ret_last: where to go on. */
+GPtrArray *catalogue_push_list_ended(Catalogue *c, gint64 after, gint64 *ret_last, GError **error);
