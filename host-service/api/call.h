@@ -96,6 +96,8 @@ gboolean api_releases_import(struct api_call *call, GError **error);
 gboolean api_releases_get(struct api_call *call, GError **error);
 gboolean api_releases_verify(struct api_call *call, GError **error);
 gboolean api_releases_remove(struct api_call *call, GError **error);
+gboolean api_store_verify(struct api_call *call, GError **error);
+gboolean api_store_gc(struct api_call *call, GError **error);
 gboolean api_pushes_add(struct api_call *call, GError **error);
 gboolean api_operations_list(struct api_call *call, GError **error);
 gboolean api_operations_get(struct api_call *call, GError **error);

@@ -107,10 +107,13 @@ const char *operation_state_refusal(const char *text)
 
 const char *operation_kind_refusal(const char *text)
 {
-        static const char *const kinds[] = {"push", "rollback", "release-import", "release-verify", NULL};
+        static const char *const kinds[] = {
+                "push", "rollback", "release-import", "release-verify", "store-verify", "store-gc", NULL};
 
-        return g_strv_contains(kinds, text) ? NULL
-                                            : "must be push, rollback, release-import or release-verify";
+        return g_strv_contains(kinds, text)
+                       ? NULL
+                       : "must be push, rollback, release-import, release-verify, store-verify or "
+                         "store-gc";
 }
 
 const char *transport_refusal(const char *text)

@@ -2,6 +2,7 @@
  * has the same for readers; a test compares the two. */
 #include "host-service/api/call.h"
 #include "host-service/api/refusal.h"
+#include "host-service/store/store.h"
 #include "proto/limits.h"
 
 #define VMS_IN_PUSH_MAX        1024
@@ -58,6 +59,13 @@ static const struct field push_body[] = {
         {"instant", FIELD_FLAG, FALSE, 0, 0, NULL},
         {"restart_stale", FIELD_FLAG, FALSE, 0, 0, NULL},
         {"workers", FIELD_NUMBER, FALSE, 0, 64, NULL},
+        {0},
+};
+
+static const struct field gc_body[] = {
+        {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"keep", FIELD_NUMBER, FALSE, 0, STORE_KEEP_MAX, NULL},
+        {"ways_back", FIELD_NUMBER, FALSE, 0, STORE_WAYS_BACK_MAX, NULL},
         {0},
 };
 
@@ -135,6 +143,8 @@ const struct api_route api_routes[] = {
         {"GET", "/v1/releases/{name}/{version}", RELEASE, release_query, NULL, NULL, api_releases_get},
         {"DELETE", "/v1/releases/{name}/{version}", RELEASE, NULL, NULL, NULL, api_releases_remove},
         {"POST", "/v1/releases/{name}/{version}/verify", RELEASE, NULL, NULL, NULL, api_releases_verify},
+        {"POST", "/v1/store/verify", {NULL}, NULL, NULL, NULL, api_store_verify},
+        {"POST", "/v1/store/gc", {NULL}, NULL, gc_body, NULL, api_store_gc},
         {"POST", "/v1/pushes", {NULL}, NULL, push_body, NULL, api_pushes_add},
         {"GET", "/v1/operations", {NULL}, operations_query, NULL, NULL, api_operations_list},
         {"GET", "/v1/operations/{id}", ID, NULL, NULL, NULL, api_operations_get},

@@ -39,9 +39,30 @@ static const struct command command_vm = {
         .subcommands = vm_commands,
 };
 
+static const struct command *const store_commands[] = {
+        &command_store_verify,
+        &command_store_gc,
+        NULL,
+};
+
+static const struct command command_store = {
+        .name = "store",
+        .summary = "The store of packs as a whole: is it sound, what can go",
+        .subcommands = store_commands,
+};
+
 static const struct command *const root_commands[] = {
-        &command_push,   &command_rollback, &command_status,  &command_jobs, &command_history,
-        &command_events, &command_vm,       &command_release, &command_key,  NULL,
+        &command_push,
+        &command_rollback,
+        &command_status,
+        &command_jobs,
+        &command_history,
+        &command_events,
+        &command_vm,
+        &command_release,
+        &command_store,
+        &command_key,
+        NULL,
 };
 
 const struct command command_root = {

@@ -15,6 +15,9 @@ extern const struct command command_release_remove;
 extern const struct command command_release_show;
 extern const struct command command_release_verify;
 
+extern const struct command command_store_gc;
+extern const struct command command_store_verify;
+
 extern const struct command command_vm_add;
 extern const struct command command_vm_list;
 extern const struct command command_vm_remove;

@@ -5,6 +5,8 @@
 
 #include "host-service/cli/output.h"
 #include "host-service/cli/push_stale.h"
+#include "host-service/cli/store_result.h"
+#include "host-service/cli/store_result.h"
 #include "host-service/cli/text.h"
 
 JsonObject *operation_of(JsonNode *answer)
@@ -68,7 +70,7 @@ void operation_show_progress(Progress *p, JsonObject *operation)
 
         if (kind && !strcmp(kind, "release-import"))
                 progress_update(p, "", "importing", (uint64_t)MAX(done, 0), (uint64_t)MAX(total, 0));
-        else if (kind && !strcmp(kind, "release-verify"))
+        else if (kind && (!strcmp(kind, "release-verify") || !strcmp(kind, "store-verify")))
                 progress_update(p, "", "verifying", (uint64_t)MAX(done, 0), (uint64_t)MAX(total, 0));
 }
 
@@ -301,6 +303,7 @@ static gboolean print_plain_operation(Cli *cli, JsonObject *o)
         const char *state = json_text(o, "state"), *kind = json_text(o, "kind"),
                    *why = json_text(o, "error.text");
 
+        store_result_print(cli, o); /* what was found comes before what it comes to */
         if (is(state, "failed") && why) {
                 g_autofree char *text = text_safe_lines(why);
 
@@ -318,7 +321,7 @@ static gboolean print_plain_operation(Cli *cli, JsonObject *o)
                              json_number(o, "result.files"), bytes);
                 return TRUE;
         }
-        return FALSE;
+        return is(state, "succeeded") && kind && g_str_has_prefix(kind, "store-");
 }
 
 void operation_print(Cli *cli, JsonNode *answer)

@@ -1,0 +1,72 @@
+/* host-service/cli/store.c - moult store verify, moult store gc. */
+#include "host-service/cli/commands.h"
+#include "host-service/cli/remote.h"
+#include "host-service/store/store.h"
+
+static ExitCode finish(Cli *cli, const char *path, JsonObject *body, gboolean detach, GError **error)
+{
+        g_autoptr(Client) c = client_new(cli);
+        g_autoptr(JsonNode) answer = client_post(c, path, body, NULL, error);
+
+        return answer ? remote_finish(cli, c, answer, detach, error) : EXIT_CODE_INTERNAL;
+}
+
+static ExitCode run_verify(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
+{
+        gboolean detach = FALSE;
+        const GOptionEntry entries[] = {
+                {"detach", 0, 0, G_OPTION_ARG_NONE, &detach, "Do not wait; print the job's id", NULL},
+                {0},
+        };
+
+        if (!command_parse(self, cli, entries, 0, 0, &argc, &argv, error))
+                return EXIT_CODE_OK;
+        return finish(cli, "/v1/store/verify", NULL, detach, error);
+}
+
+const struct command command_store_verify = {
+        .name = "verify",
+        .arguments = "[OPTION...]",
+        .summary = "Check everything in the store: packs, signatures, files, catalogue",
+        .details = "Ends with 0 if all is whole, with 13 (corrupt) if anything is damaged, and with 9 "
+                   "(untrusted) if "
+                   "the only findings are releases whose signer is not trusted any more. Nothing is changed.",
+        .run = run_verify,
+};
+
+static ExitCode run_gc(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
+{
+        gboolean detach = FALSE, dry_run = FALSE;
+        int keep = STORE_KEEP_DEFAULT, ways_back = STORE_WAYS_BACK_DEFAULT;
+        const GOptionEntry entries[] = {
+                {"dry-run", 'n', 0, G_OPTION_ARG_NONE, &dry_run,
+                 "Only say what would go, and why the rest stays", NULL},
+                {"keep", 0, 0, G_OPTION_ARG_INT, &keep,
+                 "Newest versions of each name that stay (default " G_STRINGIFY(STORE_KEEP_DEFAULT) ")", "N"},
+                {"ways-back", 0, 0, G_OPTION_ARG_INT, &ways_back,
+                 "So many releases that a VM had stay for it (default " G_STRINGIFY(
+                         STORE_WAYS_BACK_DEFAULT) ")",
+                 "N"},
+                {"detach", 0, 0, G_OPTION_ARG_NONE, &detach, "Do not wait; print the job's id", NULL},
+                {0},
+        };
+        JsonObject *body;
+
+        if (!command_parse(self, cli, entries, 0, 0, &argc, &argv, error))
+                return EXIT_CODE_OK;
+        body = json_object_new();
+        json_object_set_boolean_member(body, "dry_run", dry_run);
+        json_object_set_int_member(body, "keep", keep);
+        json_object_set_int_member(body, "ways_back", ways_back);
+        return finish(cli, "/v1/store/gc", body, detach, error);
+}
+
+const struct command command_store_gc = {
+        .name = "gc",
+        .arguments = "[OPTION...]",
+        .summary = "Remove releases that no VM needs, and files that belong to nothing",
+        .details = "A release stays while a push of it is under way, while a VM is on it or may roll back to "
+                   "it, "
+                   "while a VM may map it, and while it is among the newest of its name.",
+        .run = run_gc,
+};

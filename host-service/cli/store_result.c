@@ -1,0 +1,115 @@
+/* host-service/cli/store_result.c - findings of `moult store verify`, and what `moult store gc` took. */
+#include "host-service/cli/store_result.h"
+
+#include <string.h>
+
+#include "host-service/cli/output.h"
+#include "host-service/cli/text.h"
+
+/* "web-1 (is on it), web-2 (being pushed to)"; owned. NULL: nobody. */
+static char *users_words(JsonArray *users)
+{
+        static const struct {
+                const char *use, *words;
+        } uses[] = {
+                {"push", "being pushed to"},     {"on", "is on it"},
+                {"back", "may roll back to it"}, {"window", "may map it"},
+                {"newest", "among the newest"},
+        };
+        g_autoptr(GString) s = g_string_new(NULL);
+
+        for (guint i = 0; users && i < json_array_get_length(users); i++) {
+                JsonObject *u = json_array_get_object_element(users, i);
+                const char *vm = json_text(u, "vm"), *use = json_text(u, "use"), *words = use;
+
+                for (guint k = 0; k < G_N_ELEMENTS(uses); k++)
+                        if (use && !strcmp(use, uses[k].use))
+                                words = uses[k].words;
+                if (vm)
+                        g_string_append_printf(s, "%s%s (%s)", s->len ? ", " : "", vm, words);
+                else
+                        g_string_append_printf(s, "%s%s", s->len ? ", " : "", words);
+        }
+        return s->len ? g_string_free(g_steal_pointer(&s), FALSE) : NULL;
+}
+
+static void print_finding(Cli *cli, JsonObject *f)
+{
+        const char *release = json_text(f, "release"), *version = json_text(f, "version"),
+                   *file = json_text(f, "file");
+        g_autofree char *text = text_safe_lines(json_text(f, "text"));
+        g_autofree char *vms = users_words(json_list(f, "vms"));
+
+        if (release)
+                output_words(cli, "%s %s: %s: %s\n", release, version ? version : "", json_text(f, "kind"),
+                             text);
+        else
+                output_words(cli, "%s%s%s\n", json_text(f, "kind"), ": ", text);
+        if (file)
+                output_words(cli, "    file:    %s\n", file);
+        if (vms)
+                output_words(cli, "    affects: %s\n", vms);
+        output_words(cli, "    to do:   %s\n", json_text(f, "action"));
+}
+
+static void print_verify(Cli *cli, JsonObject *o)
+{
+        JsonArray *findings = json_list(o, "result.findings");
+        guint n = findings ? json_array_get_length(findings) : 0, bad = 0;
+        g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.bytes"), 0));
+
+        for (guint i = 0; i < n; i++) {
+                JsonObject *f = json_array_get_object_element(findings, i);
+
+                bad += !json_flag(f, "harmless");
+                print_finding(cli, f);
+        }
+        output_words(cli, "%" G_GINT64_FORMAT " releases looked at (%" G_GINT64_FORMAT " files, %s): ",
+                     json_number(o, "result.releases"), json_number(o, "result.files"), bytes);
+        if (bad)
+                output_words(cli, "%u finding%s, see above\n", bad, bad == 1 ? "" : "s");
+        else
+                output_words(cli, "%s\n", n ? "whole, with left-over files" : "everything is whole");
+}
+
+static void print_gc(Cli *cli, JsonObject *o)
+{
+        JsonArray *removed = json_list(o, "result.removed"), *kept = json_list(o, "result.kept"),
+                  *left = json_list(o, "result.left_over");
+        gboolean dry = json_flag(o, "result.dry_run");
+        g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.bytes"), 0));
+
+        for (guint i = 0; kept && i < json_array_get_length(kept); i++) {
+                JsonObject *r = json_array_get_object_element(kept, i);
+                g_autofree char *why = users_words(json_list(r, "why"));
+
+                output_words(cli, "%s %s stays: %s\n", json_text(r, "release"), json_text(r, "version"), why);
+        }
+        for (guint i = 0; removed && i < json_array_get_length(removed); i++) {
+                JsonObject *r = json_array_get_object_element(removed, i);
+
+                output_words(cli, "%s %s %s: nobody needs it\n", json_text(r, "release"),
+                             json_text(r, "version"), dry ? "would go" : "is removed");
+        }
+        for (guint i = 0; left && i < json_array_get_length(left); i++) {
+                g_autofree char *file = text_safe_lines(json_array_get_string_element(left, i));
+
+                output_words(cli, "%s %s: no release has this file\n", file, dry ? "would go" : "is removed");
+        }
+        output_words(cli, "%s %s\n", bytes, dry ? "would be free" : "of packs are free");
+}
+
+gboolean store_result_print(Cli *cli, JsonObject *operation)
+{
+        const char *kind = json_text(operation, "kind");
+
+        if (!kind || !json_child(operation, "result"))
+                return FALSE;
+        if (!strcmp(kind, "store-verify"))
+                print_verify(cli, operation);
+        else if (!strcmp(kind, "store-gc"))
+                print_gc(cli, operation);
+        else
+                return FALSE;
+        return TRUE;
+}
