@@ -345,6 +345,8 @@ static const char *metadata_refusal(const Moult__Entry *e)
 
 static const char *precondition_refusal(const Moult__Entry *e)
 {
+        if (e->conffile && e->type != MOULT__ENTRY_TYPE__ENTRY_FILE)
+                return "a conffile that is no file";
         if (e->n_old_digests > LIMIT_OLD_DIGESTS)
                 return "more than 16 old digests";
         for (size_t i = 0; i < e->n_old_digests; i++)

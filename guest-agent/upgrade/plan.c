@@ -99,10 +99,33 @@ static gboolean same_content(const Moult__Entry *e, const struct object_facts *o
         }
 }
 
+/* dpkg's rule: what the administrator made of the file stays, and nothing of that is drift. */
+static struct decision decide_conffile(const Moult__Entry *e, const struct object_facts *o,
+                                       const struct content_facts *content)
+{
+        if (!o->exists && e->n_old_digests == 0 && !e->old_must_exist)
+                return decided(MOULT__PLAN_ACTION__PLAN_CREATE, NULL);
+        if (!o->exists)
+                return decided(MOULT__PLAN_ACTION__PLAN_KEPT,
+                               g_strdup("a conffile that was deleted here: it stays so"));
+        if (!S_ISREG(o->mode))
+                return decided(
+                        MOULT__PLAN_ACTION__PLAN_KEPT,
+                        g_strdup_printf("a conffile that is %s here: it stays so", type_name(o->mode)));
+        if (content->is_new)
+                return decided(MOULT__PLAN_ACTION__PLAN_EQUAL, NULL);
+        if (content->is_old)
+                return decided(MOULT__PLAN_ACTION__PLAN_REPLACE, NULL);
+        return decided(MOULT__PLAN_ACTION__PLAN_KEPT,
+                       g_strdup("a conffile that was changed here: it stays as it is"));
+}
+
 struct decision plan_decide(const Moult__Entry *e, const struct object_facts *o,
                             const struct content_facts *content, const char *live_target,
                             const char *metadata)
 {
+        if (e->conffile)
+                return decide_conffile(e, o, content);
         if (!o->exists)
                 return decide_absent(e);
         if (e->type == MOULT__ENTRY_TYPE__ENTRY_DELETE)
@@ -140,6 +163,9 @@ struct decision plan_decide_link(const Moult__Entry *e, const struct object_fact
         case MOULT__PLAN_ACTION__PLAN_DRIFT:
                 return decided(MOULT__PLAN_ACTION__PLAN_DRIFT,
                                g_strdup("the file that it links to has drifted"));
+        case MOULT__PLAN_ACTION__PLAN_KEPT:
+                return decided(MOULT__PLAN_ACTION__PLAN_KEPT,
+                               g_strdup("links to a conffile that stays as it is"));
         default:
                 break;
         }

@@ -142,6 +142,11 @@ static gboolean survey_entry(struct survey *s, guint32 index, GError **error)
                 if (e->type == MOULT__ENTRY_TYPE__ENTRY_DELETE) {
                         pe->action = MOULT__PLAN_ACTION__PLAN_EQUAL;
                         survey_set_reason(pe, g_strdup("not there"));
+                } else if (parent.kind == PARENT_MISSING && e->conffile && e->n_old_digests > 0) {
+                        pe->action = MOULT__PLAN_ACTION__PLAN_KEPT;
+                        survey_set_reason(pe,
+                                          g_strdup("a conffile that was deleted here with its directory: it "
+                                                   "stays so"));
                 } else {
                         survey_block(
                                 pe,
@@ -223,7 +228,7 @@ static gboolean survey_link(struct survey *s, guint32 index, GError **error)
                 survey_block(pe, g_strdup("the file that it links to is blocked"));
         }
         if (pe->action == MOULT__PLAN_ACTION__PLAN_EQUAL || pe->action == MOULT__PLAN_ACTION__PLAN_BLOCKED ||
-            pe->action == MOULT__PLAN_ACTION__PLAN_DRIFT)
+            pe->action == MOULT__PLAN_ACTION__PLAN_DRIFT || pe->action == MOULT__PLAN_ACTION__PLAN_KEPT)
                 return TRUE;
         if (pe->how == HOW_MERGE)
                 return survey_merged_link(s, pe, target, error);
@@ -263,6 +268,7 @@ static void count(Plan *p)
                         continue;
                 switch (pe->action) {
                 case MOULT__PLAN_ACTION__PLAN_EQUAL:
+                case MOULT__PLAN_ACTION__PLAN_KEPT:
                         p->n_equal++;
                         continue;
                 case MOULT__PLAN_ACTION__PLAN_BLOCKED:

@@ -153,7 +153,7 @@ void survey_conclude(struct survey *s, guint32 index, const struct object_facts 
         pe->old_links = S_ISDIR(o->mode) ? 1 : o->links;
         pe->old_ctime = o->ctime;
         pe->old_birth_ns = o->birth_ns;
-        if (d.action == MOULT__PLAN_ACTION__PLAN_EQUAL) {
+        if (d.action == MOULT__PLAN_ACTION__PLAN_EQUAL || d.action == MOULT__PLAN_ACTION__PLAN_KEPT) {
                 pe->how = HOW_NONE;
                 return;
         }

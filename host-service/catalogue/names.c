@@ -29,7 +29,7 @@ static const char *const plan_actions[] = {
         [MOULT__PLAN_ACTION__PLAN_EQUAL] = "equal",     [MOULT__PLAN_ACTION__PLAN_CREATE] = "create",
         [MOULT__PLAN_ACTION__PLAN_REPLACE] = "replace", [MOULT__PLAN_ACTION__PLAN_METADATA] = "metadata",
         [MOULT__PLAN_ACTION__PLAN_DELETE] = "delete",   [MOULT__PLAN_ACTION__PLAN_BLOCKED] = "blocked",
-        [MOULT__PLAN_ACTION__PLAN_DRIFT] = "drift",
+        [MOULT__PLAN_ACTION__PLAN_DRIFT] = "drift",     [MOULT__PLAN_ACTION__PLAN_KEPT] = "kept",
 };
 
 static int find(const char *const *table, int n, const char *name)

@@ -100,6 +100,8 @@ static void describe_precondition(JsonObject *o, const Moult__Entry *e)
                 }
                 json_object_set_array_member(o, "old_digests", old);
         }
+        if (e->conffile)
+                json_object_set_boolean_member(o, "conffile", TRUE);
         if (e->old_must_exist)
                 json_object_set_boolean_member(o, "old_must_exist", TRUE);
 }

@@ -138,6 +138,7 @@ ENTRY = {
     16: ("old_digests", ["bytes"]),
     17: ("old_must_exist", "bool"),
     18: ("delivery", "enum"),
+    19: ("conffile", "bool"),
 }
 MANIFEST = {
     1: ("format", "uint32"),

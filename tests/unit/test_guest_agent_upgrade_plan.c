@@ -17,6 +17,7 @@
 #define DELETE     MOULT__PLAN_ACTION__PLAN_DELETE
 #define BLOCKED    MOULT__PLAN_ACTION__PLAN_BLOCKED
 #define DRIFT      MOULT__PLAN_ACTION__PLAN_DRIFT
+#define KEPT       MOULT__PLAN_ACTION__PLAN_KEPT
 
 TestSuite(plan, .timeout = 20);
 
@@ -85,6 +86,36 @@ ParameterizedTest(struct decide_case *c, plan, decides)
         g_free(d.reason);
 }
 
+/* What dpkg does without being asked: what the administrator did stays. */
+ParameterizedTestParameters(plan, decides_conffiles)
+{
+        static struct decide_case cases[] = {
+                {FILE_ENTRY, 0, 0, 0, 0, 0, 0, CREATE, ""},
+                {FILE_ENTRY, 0, 1, 0, 0, 0, 0, KEPT, "deleted here"},
+                {FILE_ENTRY, S_IFREG, 1, 0, 1, 0, 1, EQUAL, ""},
+                {FILE_ENTRY, S_IFREG, 1, 0, 0, 1, 1, REPLACE, ""},
+                {FILE_ENTRY, S_IFREG, 1, 0, 0, 0, 0, KEPT, "changed here"},
+                {FILE_ENTRY, S_IFREG, 0, 0, 0, 0, 0, KEPT, "changed here"},
+                {FILE_ENTRY, S_IFLNK, 1, 0, 0, 0, 0, KEPT, "a symbolic link here"},
+        };
+        return cr_make_param_array(struct decide_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct decide_case *c, plan, decides_conffiles)
+{
+        Moult__Entry e = MOULT__ENTRY__INIT;
+        e.conffile = TRUE;
+        e.n_old_digests = (size_t)c->old_digests;
+        struct object_facts o = {.exists = c->live != 0, .mode = c->live | 0644, .links = 1};
+        struct content_facts content = {c->is_new, c->is_old};
+        struct decision d =
+                plan_decide(&e, &o, &content, NULL, c->metadata_differs ? "mode 0644 -> 0600" : NULL);
+        cr_expect(eq(int, (int)d.action, c->action));
+        if (c->reason[0] != '\0')
+                cr_expect(d.reason != NULL && strstr(d.reason, c->reason) != NULL, "%s", d.reason);
+        g_free(d.reason);
+}
+
 Test(plan, another_link_target_is_a_replacement)
 {
         Moult__Entry e = MOULT__ENTRY__INIT;
@@ -109,6 +140,7 @@ ParameterizedTestParameters(plan, decides_links)
                 {0, EQUAL, 0, CREATE},        {0, REPLACE, 0, CREATE},        {S_IFREG, EQUAL, 1, EQUAL},
                 {S_IFREG, EQUAL, 0, REPLACE}, {S_IFREG, REPLACE, 1, REPLACE}, {S_IFREG, METADATA, 1, REPLACE},
                 {S_IFLNK, EQUAL, 0, REPLACE}, {S_IFREG, BLOCKED, 1, BLOCKED}, {0, DRIFT, 0, DRIFT},
+                {S_IFREG, KEPT, 1, KEPT},
         };
         return cr_make_param_array(struct link_case, cases, sizeof cases / sizeof *cases);
 }
