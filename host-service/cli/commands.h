@@ -9,6 +9,7 @@ extern const struct command command_root;
 extern const struct command command_key_new;
 extern const struct command command_key_show;
 extern const struct command command_release_build;
+extern const struct command command_release_capture;
 extern const struct command command_release_import;
 extern const struct command command_release_list;
 extern const struct command command_release_remove;

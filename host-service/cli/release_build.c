@@ -1,114 +1,22 @@
 /* host-service/cli/release_build.c - moult release build: a directory tree becomes a signed pack. */
-#include <string.h>
-
+#include "host-service/cli/build_report.h"
 #include "host-service/cli/commands.h"
-#include "host-service/cli/output.h"
 #include "host-service/cli/progress.h"
-#include "host-service/cli/release_build_options.h"
-#include "host-service/cli/text.h"
-
-static void show_progress(const struct release_build_progress *p, gpointer user)
-{
-        static const char *const phases[] = {
-                [RELEASE_BUILD_SCAN] = "scanning",
-                [RELEASE_BUILD_HASH] = "comparing",
-                [RELEASE_BUILD_WRITE] = "packing",
-        };
-
-        progress_update(user, "", phases[p->phase], p->bytes_done, p->bytes_total);
-}
-
-static JsonNode *report_node(const BuildCommandLine *o, const struct release_build_report *r)
-{
-        JsonObject *root = json_object_new(), *changes = json_object_new();
-        JsonArray *warnings = json_array_new();
-        char hex[2 * DIGEST_SIZE + 1];
-
-        digest_to_hex(r->manifest_digest, hex);
-        json_object_set_string_member(root, "file", o->output);
-        json_object_set_string_member(root, "name", o->name);
-        json_object_set_string_member(root, "version", o->version);
-        json_object_set_string_member(root, "manifest_digest", hex);
-        json_object_set_int_member(root, "entries", r->entries);
-        json_object_set_int_member(root, "unchanged", r->unchanged);
-        for (unsigned i = 0; i < BUILD_CHANGES; i++)
-                json_object_set_int_member(changes, build_change_name(i), r->changes[i]);
-        json_object_set_object_member(root, "changes", changes);
-        json_object_set_int_member(root, "bytes_before", (gint64)r->bytes_before);
-        json_object_set_int_member(root, "bytes_after", (gint64)r->bytes_after);
-        json_object_set_int_member(root, "pack_bytes", (gint64)r->pack_bytes);
-        json_object_set_int_member(root, "signatures", o->build.n_keys);
-        for (guint i = 0; i < r->warnings->len; i++) {
-                g_autofree char *text = text_safe_lines(g_ptr_array_index(r->warnings, i));
-
-                json_array_add_string_element(warnings, text);
-        }
-        json_object_set_array_member(root, "warnings", warnings);
-        if (o->listing) {
-                JsonArray *list = json_array_new();
-
-                for (guint i = 0; i < r->listing->len; i++) {
-                        const struct release_build_change *c = g_ptr_array_index(r->listing, i);
-                        g_autofree char *path = text_safe(c->path, strlen(c->path));
-                        JsonObject *one = json_object_new();
-
-                        json_object_set_string_member(one, "change", build_change_name(c->change));
-                        json_object_set_string_member(one, "path", path);
-                        json_array_add_object_element(list, one);
-                }
-                json_object_set_array_member(root, "listing", list);
-        }
-        JsonNode *node = json_node_init_object(json_node_alloc(), root);
-        json_object_unref(root);
-        return node;
-}
-
-static void print_words(Cli *cli, const BuildCommandLine *o, const struct release_build_report *r)
-{
-        g_autofree char *before = text_bytes(r->bytes_before);
-        g_autofree char *after = text_bytes(r->bytes_after);
-        g_autofree char *pack = text_bytes(r->pack_bytes);
-        char hex[2 * DIGEST_SIZE + 1];
-
-        for (guint i = 0; o->listing && i < r->listing->len; i++) {
-                const struct release_build_change *c = g_ptr_array_index(r->listing, i);
-                g_autofree char *path = text_safe(c->path, strlen(c->path));
-
-                output_words(cli, "%-9s /%s\n", build_change_name(c->change), path);
-        }
-        digest_to_hex(r->manifest_digest, hex);
-        output_words(cli, "%s %s -> %s\n", o->name, o->version, o->output);
-        output_words(cli, "  %u changed, %u created, %u deleted, %u with other metadata only%s\n",
-                     r->changes[BUILD_CONTENT] + r->changes[BUILD_TYPE], r->changes[BUILD_CREATE],
-                     r->changes[BUILD_DELETE], r->changes[BUILD_METADATA] + r->changes[BUILD_LINKS],
-                     o->old_dir ? "" : " (no --from: everything is put in)");
-        if (o->old_dir)
-                output_words(cli, "  %u unchanged entries are left out\n", r->unchanged);
-        output_words(cli, "  %s before, %s after; the pack has %s\n", before, after, pack);
-        output_words(cli, "  manifest %s, %u %s\n", hex, o->build.n_keys,
-                     o->build.n_keys == 1 ? "signature" : "signatures");
-        for (guint i = 0; i < r->warnings->len; i++) {
-                g_autofree char *text = text_safe_lines(g_ptr_array_index(r->warnings, i));
-
-                fprintf(cli->err, "moult: warning: %s\n", text);
-        }
-}
 
 static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
 {
         g_auto(BuildCommandLine) o = {0};
         struct release_build_report report;
 
-        if (!build_command_line_parse(self, cli, argc, argv, &o, error))
+        if (!build_command_line_parse(self, cli, argc, argv, /* capture= */ false, &o, error))
                 return EXIT_CODE_OK;
         Progress *progress = progress_new(cli);
-        gboolean ok = release_build(&o.build, show_progress, progress, cli->cancellable, &report, error);
+        gboolean ok =
+                release_build(&o.build, build_report_progress, progress, cli->cancellable, &report, error);
         progress_free(progress);
         if (!ok)
                 return EXIT_CODE_INTERNAL;
-        g_autoptr(JsonNode) node = report_node(&o, &report);
-        if (!output_machine(cli, node))
-                print_words(cli, &o, &report);
+        build_report_print(cli, &o, &report);
         release_build_report_clear(&report);
         return EXIT_CODE_OK;
 }

@@ -1,4 +1,5 @@
-/* host-service/cli/release_build_options.c - the command line of `moult release build` as one struct. */
+/* host-service/cli/release_build_options.c - the command lines of `moult release build` and `capture` as one
+ * struct. */
 #include "host-service/cli/release_build_options.h"
 
 #include <string.h>
@@ -28,15 +29,16 @@ static void requirement_clear(gpointer data)
 
 void build_command_line_clear(BuildCommandLine *o)
 {
-        char **texts[] = {&o->old_dir,  &o->output,   &o->name,  &o->version,   &o->description,
-                          &o->compress, &o->delivery, &o->floor, &o->owner_map, &o->jobs};
-        char ***lists[] = {&o->sign,         &o->hooks_text, &o->restart,      &o->require,
-                           &o->allow_per_vm, &o->exclude,    &o->exclude_xattr};
+        char **texts[] = {&o->old_dir,  &o->output, &o->name,      &o->version, &o->description, &o->compress,
+                          &o->delivery, &o->floor,  &o->owner_map, &o->jobs,    &o->per_vm_file};
+        char ***lists[] = {&o->sign,    &o->hooks_text,    &o->restart, &o->require, &o->allow_per_vm,
+                           &o->exclude, &o->exclude_xattr, &o->from,    &o->to,      &o->include};
 
         for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
                 g_clear_pointer(texts[i], g_free);
         for (unsigned i = 0; i < G_N_ELEMENTS(lists); i++)
                 g_clear_pointer(lists[i], g_strfreev);
+        g_clear_pointer(&o->per_vm, per_vm_list_free);
         g_clear_pointer(&o->keys, g_ptr_array_unref);
         g_clear_pointer(&o->hooks, g_array_unref);
         g_clear_pointer(&o->requirements, g_array_unref);
@@ -195,7 +197,57 @@ static gboolean find_time(BuildCommandLine *o, GError **error)
         return TRUE;
 }
 
-bool build_command_line_parse(const struct command *self, Cli *cli, int argc, char **argv,
+/* The options that only one of the two has. */
+static const GOptionEntry *own_entries(BuildCommandLine *o, bool capture, GOptionEntry room[static 4])
+{
+        const GOptionEntry capture_entries[] = {
+                {"from", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->from,
+                 "What the VMs have now: a directory or packages (repeatable)", "OLD"},
+                {"to", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->to,
+                 "What they shall have: a directory or packages (repeatable)", "NEW"},
+                {"include", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->include,
+                 "Only what matches, and what is below it; globs as for --exclude (repeatable)", "GLOB"},
+                {0},
+        };
+        const GOptionEntry build_entries[] = {
+                {"from", 0, 0, G_OPTION_ARG_FILENAME, &o->old_dir,
+                 "Only what differs from OLD_DIR; what is gone there is deleted", "OLD_DIR"},
+                {0},
+        };
+
+        memcpy(room, capture ? capture_entries : build_entries,
+               capture ? sizeof capture_entries : sizeof build_entries);
+        return room;
+}
+
+/* @first, then @second; both end with an empty one. */
+static GArray *joined_entries(const GOptionEntry *first, const GOptionEntry *second)
+{
+        GArray *all = g_array_new(TRUE, FALSE, sizeof(GOptionEntry));
+
+        for (; first->long_name; first++)
+                g_array_append_vals(all, first, 1);
+        for (; second->long_name; second++)
+                g_array_append_vals(all, second, 1);
+        return all;
+}
+
+static gboolean check_needed(const struct command *self, const BuildCommandLine *o, bool capture,
+                             GError **error)
+{
+        const char *missing = capture && !o->to     ? "--to NEW"
+                              : capture && !o->from ? "--from OLD"
+                              : !o->output          ? "-o FILE"
+                              : !o->name            ? "--name NAME"
+                              : !o->version         ? "--version VERSION"
+                                                    : NULL;
+
+        if (missing)
+                return command_usage_error(error, "'moult release %s' needs %s", self->name, missing);
+        return TRUE;
+}
+
+bool build_command_line_parse(const struct command *self, Cli *cli, int argc, char **argv, bool capture,
                               BuildCommandLine *ret, GError **error)
 {
         BuildCommandLine *o = ret;
@@ -207,8 +259,6 @@ bool build_command_line_parse(const struct command *self, Cli *cli, int argc, ch
                  "The release's version: [A-Za-z0-9][A-Za-z0-9+.:~-]*", "VERSION"},
                 {"description", 0, 0, G_OPTION_ARG_FILENAME, &o->description, "What it is, for people",
                  "TEXT"},
-                {"from", 0, 0, G_OPTION_ARG_FILENAME, &o->old_dir,
-                 "Only what differs from OLD_DIR; what is gone there is deleted", "OLD_DIR"},
                 {"sign", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->sign,
                  "Sign with this private key (repeatable)", "KEY"},
                 {"compress", 0, 0, G_OPTION_ARG_FILENAME, &o->compress,
@@ -241,18 +291,24 @@ bool build_command_line_parse(const struct command *self, Cli *cli, int argc, ch
                  "Threads for hashing (default: one per CPU)", "N"},
                 {"force", 'f', 0, G_OPTION_ARG_NONE, &o->force, "Replace FILE if it exists", NULL},
                 {"list", 'l', 0, G_OPTION_ARG_NONE, &o->listing, "Show each entry and why it is in", NULL},
+                {"per-vm-list", 0, 0, G_OPTION_ARG_FILENAME, &o->per_vm_file,
+                 "The list of files that belong to one machine (default: " PER_VM_LIST_FILE ", else the one "
+                 "that comes with moult)",
+                 "FILE"},
                 {0},
         };
 
-        if (!command_parse(self, cli, entries, 1, 1, &argc, &argv, error))
+        GOptionEntry own[4];
+        g_autoptr(GArray) all = joined_entries(entries, own_entries(o, capture, own));
+
+        if (!command_parse(self, cli, (const GOptionEntry *)(gpointer)all->data, capture ? 0 : 1,
+                           capture ? 0 : 1, &argc, &argv, error) ||
+            !check_needed(self, o, capture, error))
                 return false;
-        if (!o->output || !o->name || !o->version)
-                return command_usage_error(error, "'moult release build' needs %s",
-                                           !o->output ? "-o FILE"
-                                           : !o->name ? "--name NAME"
-                                                      : "--version VERSION");
-        o->build.new_dir = argv[1];
+        o->build.new_dir = capture ? NULL : argv[1];
         o->build.old_dir = o->old_dir;
+        o->build.capture = capture;
+        o->build.include = (const char *const *)o->include;
         o->build.output = o->output;
         o->build.name = o->name;
         o->build.version = o->version;
@@ -264,6 +320,8 @@ bool build_command_line_parse(const struct command *self, Cli *cli, int argc, ch
         o->build.exclude = (const char *const *)o->exclude;
         o->build.exclude_xattr = (const char *const *)o->exclude_xattr;
         o->build.restart_units = (const char *const *)o->restart;
-        return parse_words(o, error) && parse_hooks(o, error) && parse_requirements(o, error) &&
+        o->per_vm = per_vm_list_load(o->per_vm_file, error);
+        o->build.per_vm = o->per_vm;
+        return o->per_vm && parse_words(o, error) && parse_hooks(o, error) && parse_requirements(o, error) &&
                find_time(o, error) && load_keys(o, error);
 }

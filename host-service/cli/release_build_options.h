@@ -1,4 +1,5 @@
-/* host-service/cli/release_build_options.h - the command line of `moult release build` as one struct. */
+/* host-service/cli/release_build_options.h - the command lines of `moult release build` and `capture` as one
+ * struct. */
 #pragma once
 
 #include "host-service/cli/command.h"
@@ -10,14 +11,19 @@ typedef struct {
         /* storage */
         char *old_dir, *output, *name, *version, *description, *compress, *delivery, *floor, *owner_map,
                 *jobs;
+        char *per_vm_file;
         char **sign, **hooks_text, **restart, **require, **allow_per_vm, **exclude, **exclude_xattr;
+        char **from, **to, **include; /* capture */
         gboolean mtime, no_trees, force;
+        PerVmList *per_vm;
         GPtrArray *keys; /* SigningKey */
         GArray *hooks, *requirements;
 } BuildCommandLine;
 
-/* FALSE: help was printed, or @error is set. The command line is cleared by the caller in any case. */
-bool build_command_line_parse(const struct command *self, Cli *cli, int argc, char **argv,
+/* FALSE: help was printed, or @error is set. The command line is cleared by the caller in any case. @capture:
+ * that of `moult release capture`, which has --from and --to in the place of DIR; build.new_dir and old_dir
+ * are left to the caller then. */
+bool build_command_line_parse(const struct command *self, Cli *cli, int argc, char **argv, bool capture,
                               BuildCommandLine *ret, GError **error);
 void build_command_line_clear(BuildCommandLine *o);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BuildCommandLine, build_command_line_clear)

@@ -21,6 +21,8 @@ typedef struct {
         GCancellable *cancellable;
         BuildTree *new_tree, *old_tree; /* owned; old_tree may be NULL */
         GArray *plan;                   /* struct build_item */
+        GPtrArray *left_out;            /* struct build_left_out */
+        PerVmList *builtin;             /* owned; where the options name no list */
         GMutex lock;                    /* protects progress */
         struct release_build_progress progress;
         uint64_t read_of_item; /* of progress.bytes_done */
@@ -31,6 +33,8 @@ static void build_clear(Build *b)
         build_tree_free(b->new_tree);
         build_tree_free(b->old_tree);
         g_clear_pointer(&b->plan, g_array_unref);
+        g_clear_pointer(&b->left_out, g_ptr_array_unref);
+        per_vm_list_free(b->builtin);
         g_mutex_clear(&b->lock);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Build, build_clear)
@@ -46,6 +50,7 @@ static void change_free(gpointer data)
 void release_build_report_clear(struct release_build_report *r)
 {
         g_clear_pointer(&r->listing, g_ptr_array_unref);
+        g_clear_pointer(&r->left_out, g_ptr_array_unref);
         g_clear_pointer(&r->warnings, g_ptr_array_unref);
 }
 
@@ -84,10 +89,23 @@ static void some_read(uint64_t bytes, gpointer user)
         g_mutex_unlock(&b->lock);
 }
 
+static const PerVmList *per_vm_of(Build *b)
+{
+        if (!b->options->per_vm && !b->builtin)
+                b->builtin = per_vm_list_builtin();
+        return b->options->per_vm ? b->options->per_vm : b->builtin;
+}
+
 static gboolean scan(Build *b, GError **error)
 {
         const struct release_build_options *o = b->options;
-        const struct build_tree_options tree_options = {o->exclude, o->exclude_xattr, o->owner_root};
+        const struct build_tree_options tree_options = {
+                .exclude = o->exclude,
+                .exclude_xattr = o->exclude_xattr,
+                .owner_root = o->owner_root,
+                .per_vm = o->capture ? per_vm_of(b) : NULL,
+                .skip_sockets = o->capture,
+        };
 
         begin_phase(b, RELEASE_BUILD_SCAN, 0, 0);
         b->new_tree = build_tree_scan(o->new_dir, &tree_options, b->cancellable, error);
@@ -129,19 +147,15 @@ static gboolean hash(Build *b, GError **error)
 static gboolean check_per_vm(const Build *b, GError **error)
 {
         g_autoptr(GString) text = g_string_new(NULL);
-        unsigned refused = 0;
+        guint refused = b->left_out->len;
 
-        for (guint i = 0; i < b->plan->len; i++) {
-                const struct build_item *item = &g_array_index(b->plan, struct build_item, i);
-                const char *why =
-                        build_plan_refusal(b->new_tree, b->old_tree, item, b->options->allow_per_vm);
-
-                if (why && refused++ < 20)
-                        g_string_append_printf(text, "\n  /%s %s",
-                                               build_item_path(b->new_tree, b->old_tree, item), why);
-        }
-        if (refused == 0)
+        if (refused == 0 || b->options->capture)
                 return TRUE;
+        for (guint i = 0; i < MIN(refused, 20); i++) {
+                const struct build_left_out *l = g_ptr_array_index(b->left_out, i);
+
+                g_string_append_printf(text, "\n  /%s %s", l->path, l->reason);
+        }
         if (refused > 20)
                 g_string_append_printf(text, "\n  and %u more", refused - 20);
         g_set_error(
@@ -152,13 +166,37 @@ static gboolean check_per_vm(const Build *b, GError **error)
         return FALSE;
 }
 
+static void filter(Build *b)
+{
+        const struct release_build_options *o = b->options;
+        const struct build_filter f = {
+                .per_vm = per_vm_of(b),
+                .allow_per_vm = o->allow_per_vm,
+                .include = o->include,
+                .leave_out = o->capture,
+                .keep_directories = o->packages,
+        };
+
+        b->left_out = build_left_out_new();
+        build_filter_apply(&f, b->new_tree, b->old_tree, b->plan, b->left_out);
+}
+
 static gboolean plan(Build *b, GError **error)
 {
         b->plan = build_plan_make(b->new_tree, b->old_tree, b->options->mtime_counts);
+        filter(b);
+        if (!check_per_vm(b, error))
+                return FALSE;
         if (b->plan->len == 0 && b->old_tree) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
-                            "%s and %s do not differ: there is nothing to release", b->options->new_dir,
-                            b->options->old_dir);
+                            b->left_out->len > 0
+                                    ? "%s and %s differ in what belongs to one machine only: there is "
+                                      "nothing to release"
+                            : b->options->include
+                                    ? "%s and %s do not differ in what --include names: there is nothing "
+                                      "to release"
+                                    : "%s and %s do not differ: there is nothing to release",
+                            b->options->new_dir, b->options->old_dir);
                 return FALSE;
         }
         if (b->plan->len == 0) {
@@ -172,7 +210,7 @@ static gboolean plan(Build *b, GError **error)
                             b->plan->len, LIMIT_ENTRIES);
                 return FALSE;
         }
-        return check_per_vm(b, error);
+        return TRUE;
 }
 
 static void report_item(const Build *b, const struct build_item *item, struct release_build_report *r)
@@ -212,6 +250,7 @@ static void report_init(const Build *b, struct release_build_report *r)
 {
         *r = (struct release_build_report){.unchanged = build_tree_count(b->new_tree)};
         r->listing = g_ptr_array_new_with_free_func(change_free);
+        r->left_out = g_ptr_array_ref(b->left_out);
         r->warnings = g_ptr_array_new_with_free_func(g_free);
         for (guint i = 0; i < b->plan->len; i++)
                 report_item(b, &g_array_index(b->plan, struct build_item, i), r);
@@ -334,25 +373,45 @@ static gboolean check_output(const struct release_build_options *o, GError **err
         return FALSE;
 }
 
+/* Everything after the trees. */
+static gboolean build(Build *b, struct release_build_report *ret, GError **error)
+{
+        struct release_build_report report = {0};
+        struct stat st;
+
+        if (!hash(b, error) || !plan(b, error))
+                return FALSE;
+        report_init(b, &report);
+        if (!write_pack(b, &report, error)) {
+                release_build_report_clear(&report);
+                return FALSE;
+        }
+        if (stat(b->options->output, &st) == 0)
+                report.pack_bytes = (uint64_t)st.st_size;
+        *ret = report;
+        return TRUE;
+}
+
 gboolean release_build(const struct release_build_options *options, release_build_observer observer,
                        gpointer user, GCancellable *cancellable, struct release_build_report *ret,
                        GError **error)
 {
         g_auto(Build)
                 b = {.options = options, .observer = observer, .user = user, .cancellable = cancellable};
-        struct release_build_report report = {0};
-        struct stat st;
 
         g_mutex_init(&b.lock);
-        if (!check_output(options, error) || !scan(&b, error) || !hash(&b, error) || !plan(&b, error))
-                return FALSE;
-        report_init(&b, &report);
-        if (!write_pack(&b, &report, error)) {
-                release_build_report_clear(&report);
-                return FALSE;
-        }
-        if (stat(options->output, &st) == 0)
-                report.pack_bytes = (uint64_t)st.st_size;
-        *ret = report;
-        return TRUE;
+        return check_output(options, error) && scan(&b, error) && build(&b, ret, error);
+}
+
+gboolean release_build_trees(const struct release_build_options *options, BuildTree *new_tree,
+                             BuildTree *old_tree, release_build_observer observer, gpointer user,
+                             GCancellable *cancellable, struct release_build_report *ret, GError **error)
+{
+        g_auto(Build)
+                b = {.options = options, .observer = observer, .user = user, .cancellable = cancellable};
+
+        g_mutex_init(&b.lock);
+        b.new_tree = new_tree;
+        b.old_tree = old_tree;
+        return check_output(options, error) && build(&b, ret, error);
 }

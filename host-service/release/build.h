@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host-service/release/build_filter.h"
 #include "host-service/release/build_plan.h"
 #include "proto/manifest.pb-c.h"
 #include "shm/keys.h"
@@ -26,7 +27,8 @@ struct release_requirement {
 };
 
 struct release_build_options {
-        const char *new_dir;
+        const char
+                *new_dir; /* what it is called in errors, where release_build_trees() has the tree itself */
         const char *old_dir; /* NULL: everything is put in */
         const char *output;
         const char *name, *version, *description;
@@ -35,9 +37,13 @@ struct release_build_options {
         int zstd_level; /* 0: store raw */
         bool no_trees;  /* files cannot be read block by block: no instant push */
         Moult__Delivery delivery;
-        bool owner_root;   /* every owner and group becomes root */
-        bool mtime_counts; /* another mtime alone is a difference */
-        bool replace;      /* an existing file at output may be replaced */
+        bool owner_root;            /* every owner and group becomes root */
+        bool mtime_counts;          /* another mtime alone is a difference */
+        bool replace;               /* an existing file at output may be replaced */
+        const PerVmList *per_vm;    /* NULL: the list that is compiled in */
+        bool capture;               /* leave out what belongs to one machine instead of refusing */
+        bool packages;              /* the trees are sets of packages (build_filter.h) */
+        const char *const *include; /* NULL: everything */
         const char *const *allow_per_vm, *const *exclude, *const *exclude_xattr;
         const char *const *restart_units;
         const struct release_hook *hooks;
@@ -68,6 +74,7 @@ struct release_build_report {
         uint64_t pack_bytes;
         uint8_t manifest_digest[DIGEST_SIZE];
         GPtrArray *listing;  /* struct release_build_change, in path order */
+        GPtrArray *left_out; /* struct build_left_out: differs, and belongs to one machine (capture) */
         GPtrArray *warnings; /* char *: what the user should know although the pack is good */
 };
 
@@ -84,3 +91,7 @@ void release_build_report_clear(struct release_build_report *r);
 gboolean release_build(const struct release_build_options *options, release_build_observer observer,
                        gpointer user, GCancellable *cancellable, struct release_build_report *ret,
                        GError **error);
+/* The same from trees that were read already. Takes them over; @old_tree may be NULL. */
+gboolean release_build_trees(const struct release_build_options *options, BuildTree *new_tree,
+                             BuildTree *old_tree, release_build_observer observer, gpointer user,
+                             GCancellable *cancellable, struct release_build_report *ret, GError **error);

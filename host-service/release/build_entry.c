@@ -69,6 +69,7 @@ static void set_metadata(BuildEntry *e, const BuildTree *new_tree, const struct 
                 m->dev_major = major(n->rdev);
                 m->dev_minor = minor(n->rdev);
         }
+        m->conffile = n->conffile && S_ISREG(n->mode);
         set_xattrs(e, n);
 }
 

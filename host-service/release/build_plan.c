@@ -4,8 +4,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "host-service/release/build_per_vm.h"
-
 static const char *const change_names[BUILD_CHANGES] = {
         [BUILD_CREATE] = "create", [BUILD_CONTENT] = "content", [BUILD_METADATA] = "metadata",
         [BUILD_TYPE] = "type",     [BUILD_LINKS] = "links",     [BUILD_DELETE] = "delete",
@@ -39,12 +37,13 @@ void build_plan_wanted(const BuildTree *new_tree, const BuildTree *old_tree, GAr
 
                 if (!S_ISREG(o->mode) || (n && S_ISREG(n->mode) && is_same_object(o, n)))
                         continue;
-                if (n && S_ISREG(n->mode) && n->size == o->size && !taken_new[n->leader]) {
+                if (n && S_ISREG(n->mode) && n->size == o->size && !taken_new[n->leader] &&
+                    !leader_of(new_tree, n)->has_digest) {
                         taken_new[n->leader] = true;
                         g_array_append_val(new_wanted, n->leader);
                 }
                 /* Also what goes: its digest is the condition under which the guest may lose it. */
-                if (!taken_old[o->leader]) {
+                if (!taken_old[o->leader] && !leader_of(old_tree, o)->has_digest) {
                         taken_old[o->leader] = true;
                         g_array_append_val(old_wanted, o->leader);
                 }
@@ -192,24 +191,4 @@ GArray *build_plan_make(const BuildTree *new_tree, const BuildTree *old_tree, bo
         const BuildTree *trees[] = {new_tree, old_tree};
         g_array_sort_with_data(items, compare_item_paths, trees);
         return items;
-}
-
-const char *build_plan_refusal(const BuildTree *new_tree, const BuildTree *old_tree,
-                               const struct build_item *item, const char *const *allowed)
-{
-        const struct tree_node *n = item->new_index >= 0
-                                            ? build_tree_node(new_tree, (unsigned)item->new_index)
-                                            : build_tree_node(old_tree, (unsigned)item->old_index);
-
-        if (S_ISDIR(n->mode))
-                return NULL;
-        for (unsigned i = 0; allowed && allowed[i]; i++) {
-                const char *a = allowed[i];
-
-                while (*a == '/')
-                        a++;
-                if (!strcmp(a, n->path))
-                        return NULL;
-        }
-        return build_per_vm_reason(n->path);
 }

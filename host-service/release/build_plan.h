@@ -36,10 +36,5 @@ void build_plan_wanted(const BuildTree *new_tree, const BuildTree *old_tree, GAr
 /* @old_tree may be NULL. Items are in path order. Digests that build_plan_wanted() named must be set. */
 GArray *build_plan_make(const BuildTree *new_tree, const BuildTree *old_tree, bool mtime_counts);
 
-/* Pure: NULL, or why the path of @item may not be in a release: it belongs to one machine, and is not in
- * @allowed (NULL or NULL-terminated; a leading '/' is ignored). */
-const char *build_plan_refusal(const BuildTree *new_tree, const BuildTree *old_tree,
-                               const struct build_item *item, const char *const *allowed);
-
 const char *build_item_path(const BuildTree *new_tree, const BuildTree *old_tree,
                             const struct build_item *item);

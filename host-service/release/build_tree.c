@@ -19,7 +19,10 @@
 
 struct BuildTree {
         char *dir;
-        int root_fd;
+        int root_fd;                            /* -1 where there is a source */
+        const struct build_tree_source *source; /* NULL: a directory */
+        gpointer source_self;
+        dev_t dev;     /* of all nodes from the source: no other tree has it */
         GArray *nodes; /* struct tree_node, sorted by path */
 };
 
@@ -42,6 +45,8 @@ void build_tree_free(BuildTree *t)
                 return;
         if (t->root_fd >= 0)
                 close(t->root_fd);
+        if (t->source)
+                t->source->free(t->source_self);
         g_clear_pointer(&t->nodes, g_array_unref);
         g_free(t->dir);
         g_free(t);
@@ -189,6 +194,21 @@ static gboolean node_read(struct tree_node *n, int dirfd, const char *name,
         return build_xattr_read(dirfd, name, n, options->exclude_xattr, error);
 }
 
+/* What a capture does not even look at. What cannot be looked at is node_read()'s to tell. */
+static bool is_passed_over(const struct build_tree_options *options, int dirfd, const char *name,
+                           const char *path)
+{
+        struct stat st;
+
+        if ((!options->per_vm && !options->skip_sockets) ||
+            fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return false;
+        if (S_ISSOCK(st.st_mode))
+                return options->skip_sockets;
+        return S_ISDIR(st.st_mode) && options->per_vm &&
+               per_vm_list_directory_reason(options->per_vm, path) != NULL;
+}
+
 /* One directory: its nodes are appended, its subdirectories queued. */
 static gboolean scan_directory(BuildTree *t, const char *path, const struct build_tree_options *options,
                                GQueue *pending, GError **error)
@@ -230,6 +250,8 @@ static gboolean scan_directory(BuildTree *t, const char *path, const struct buil
                         ok = FALSE;
                         break;
                 }
+                if (is_passed_over(options, dirfd(d), de->d_name, child))
+                        continue;
                 struct tree_node node = {.path = g_steal_pointer(&child)};
                 ok = node_read(&node, dirfd(d), de->d_name, options, error);
                 if (ok && S_ISDIR(node.mode))
@@ -318,9 +340,35 @@ BuildTree *build_tree_scan(const char *dir, const struct build_tree_options *opt
         if (!ok)
                 return NULL;
 
+        build_tree_finish(t);
+        return g_steal_pointer(&t);
+}
+
+BuildTree *build_tree_new(const char *name, const struct build_tree_source *source, gpointer self)
+{
+        static gint made; /* device numbers that no kernel gives */
+        BuildTree *t = g_new0(BuildTree, 1);
+
+        t->dir = g_strdup(name);
+        t->root_fd = -1;
+        t->source = source;
+        t->source_self = self;
+        t->dev = ~(dev_t)g_atomic_int_add(&made, 1);
+        t->nodes = g_array_new(FALSE, TRUE, sizeof(struct tree_node));
+        g_array_set_clear_func(t->nodes, node_clear);
+        return t;
+}
+
+void build_tree_add(BuildTree *t, const struct tree_node *n)
+{
+        g_array_append_vals(t->nodes, n, 1);
+        g_array_index(t->nodes, struct tree_node, t->nodes->len - 1).dev = t->dev;
+}
+
+void build_tree_finish(BuildTree *t)
+{
         g_array_sort(t->nodes, compare_nodes);
         find_hard_links(t);
-        return g_steal_pointer(&t);
 }
 
 static gboolean is_as_seen(const struct tree_node *n, const struct stat *st)
@@ -335,6 +383,8 @@ gboolean build_tree_still(const BuildTree *t, unsigned index, int fd, GError **e
         const struct tree_node *n = build_tree_node(t, index);
         struct stat st;
 
+        if (t->source)
+                return TRUE; /* a copy of our own */
         if (fstat(fd, &st) < 0)
                 return moult_error_errno(error, errno, "looking at %s in %s", n->path, t->dir);
         if (is_as_seen(n, &st))
@@ -350,6 +400,8 @@ gboolean build_tree_still(const BuildTree *t, unsigned index, int fd, GError **e
 int build_tree_open(const BuildTree *t, unsigned index, GError **error)
 {
         const struct tree_node *n = build_tree_node(t, index);
+        if (t->source)
+                return t->source->open(t->source_self, n, error);
         scoped_fd int fd = open_inside(t->root_fd, n->path, O_RDONLY | O_NONBLOCK);
 
         if (fd < 0 && errno == EXDEV) {

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "common/digest.h"
+#include "host-service/release/per_vm_list.h"
 
 struct tree_xattr {
         char *name;
@@ -31,6 +32,7 @@ struct tree_node {
         unsigned n_xattrs;
         unsigned leader;  /* index of the first name of this file; its own where it has only one */
         unsigned n_names; /* names of this file in the tree, this one included */
+        bool conffile;    /* dpkg's: what the administrator made of it stays */
         bool has_digest;
         uint8_t digest[DIGEST_SIZE]; /* set on leaders by build_digest_run() */
 };
@@ -39,6 +41,8 @@ struct build_tree_options {
         const char *const *exclude;       /* NULL or NULL-terminated globs; see build_tree_excludes() */
         const char *const *exclude_xattr; /* NULL or NULL-terminated globs over attribute names */
         bool owner_root;                  /* report every owner and group as 0 */
+        const PerVmList *per_vm;          /* NULL, or: directories on it are left out with all below */
+        bool skip_sockets;                /* leave them out instead of refusing */
 };
 
 typedef struct BuildTree BuildTree;
@@ -48,6 +52,22 @@ typedef struct BuildTree BuildTree;
  * @options is used during the call only. */
 BuildTree *build_tree_scan(const char *dir, const struct build_tree_options *options,
                            GCancellable *cancellable, GError **error);
+
+/* A tree that is no directory: its nodes come from somewhere else, and so do the contents of its files. */
+struct build_tree_source {
+        /* The content of @n as an open file, read from its beginning; -1 with @error. Any thread, one call at
+         * a time. */
+        int (*open)(gpointer self, const struct tree_node *n, GError **error);
+        void (*free)(gpointer self);
+};
+/* @name: for errors. The tree frees @self. */
+BuildTree *build_tree_new(const char *name, const struct build_tree_source *source, gpointer self);
+/* Takes over what @n owns. Names of one file have the same ino, and other files have another; dev is the
+ * tree's. */
+void build_tree_add(BuildTree *t, const struct tree_node *n);
+/* After the last one: sorts, finds hard links. Nodes with the same path are an error of the caller's. */
+void build_tree_finish(BuildTree *t);
+
 void build_tree_free(BuildTree *t);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BuildTree, build_tree_free)
 

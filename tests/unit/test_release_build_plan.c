@@ -227,22 +227,6 @@ Test(release_build_plan, without_an_old_tree_everything_is_created)
                 cr_expect(eq(int, (int)g_array_index(items, struct build_item, i).change, BUILD_CREATE));
 }
 
-Test(release_build_plan, files_of_one_machine_are_refused_unless_allowed)
-{
-        g_autoptr(TempDir) dir = tempdir_new();
-        static const char *const allowed[] = {"/etc/machine-id", NULL};
-
-        cr_assert(eq(int, mkdirat(dir->fd, "etc", 0755), 0));
-        tempdir_put(dir, "etc/machine-id", "1", 1);
-        g_autoptr(BuildTree) tree = build_tree_scan(dir->path, &no_options, NULL, NULL);
-        g_autoptr(GArray) items = build_plan_make(tree, NULL, false);
-        const struct build_item *etc = &g_array_index(items, struct build_item, 0);
-        const struct build_item *id = &g_array_index(items, struct build_item, 1);
-        cr_expect(eq(ptr, (void *)build_plan_refusal(tree, NULL, etc, NULL), NULL));
-        cr_expect(ne(ptr, (void *)build_plan_refusal(tree, NULL, id, NULL), NULL));
-        cr_expect(eq(ptr, (void *)build_plan_refusal(tree, NULL, id, allowed), NULL));
-}
-
 Test(release_build_plan, entries_say_what_must_be_there)
 {
         struct pair p = begin();

@@ -13,7 +13,6 @@
 
 #include "common/error.h"
 #include "host-service/release/build_digest.h"
-#include "host-service/release/build_per_vm.h"
 #include "host-service/release/build_xattr.h"
 #include "tests/support/tempdir.h"
 
@@ -179,17 +178,6 @@ Test(release_build_tree, attributes_of_one_machine_stay_behind)
         cr_expect(not(build_xattr_is_carried("trusted.overlay.opaque")));
         cr_expect(not(build_xattr_is_carried("security.evm")));
         cr_expect(not(build_xattr_is_carried("system.nfs4_acl")));
-}
-
-Test(release_build_tree, files_of_one_machine_are_known)
-{
-        cr_expect(ne(ptr, (void *)build_per_vm_reason("etc/machine-id"), NULL));
-        cr_expect(ne(ptr, (void *)build_per_vm_reason("etc/ssh/ssh_host_ed25519_key"), NULL));
-        cr_expect(ne(ptr, (void *)build_per_vm_reason("var/lib/moult/journal"), NULL));
-        cr_expect(ne(ptr, (void *)build_per_vm_reason("var/.moult/7/0"), NULL));
-        cr_expect(eq(ptr, (void *)build_per_vm_reason("etc/ssh/sshd_config"), NULL));
-        cr_expect(eq(ptr, (void *)build_per_vm_reason("usr/share/etc/machine-id"), NULL));
-        cr_expect(eq(ptr, (void *)build_per_vm_reason("etc/machine-id.d/x"), NULL));
 }
 
 Test(release_build_tree, digests_of_many_files_are_each_their_own)
