@@ -2,6 +2,7 @@
 #include "host-service/config.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "common/error.h"
 
@@ -16,6 +17,7 @@ enum {
         SETTING_TLS_LISTEN,
         SETTING_IMMUTABLE,
         SETTING_CONCURRENT,
+        SETTING_BYTES,
         SETTING_LOG_LEVEL,
         SETTINGS
 };
@@ -34,6 +36,8 @@ static const struct setting {
         [SETTING_IMMUTABLE] = {"immutable-packs", "yes", "yes|no",
                                "set the immutable attribute on sealed packs"},
         [SETTING_CONCURRENT] = {"concurrent-pushes", "8", "N", "so many pushes talk to their guests at once"},
+        [SETTING_BYTES] = {"concurrent-bytes", "0", "N[K|M|G|T]",
+                           "so many bytes of packs are staged at once; 0: any"},
         [SETTING_LOG_LEVEL] = {"log-level", "info", "LEVEL", "debug, info, notice, warning or error"},
 };
 
@@ -62,6 +66,24 @@ static gboolean find_count(const char *text, guint *ret, GError **error)
                 return FALSE;
         }
         *ret = (guint)n;
+        return TRUE;
+}
+
+static gboolean find_bytes(const char *text, guint64 *ret, GError **error)
+{
+        static const char units[] = "KMGT";
+        gsize len = strlen(text);
+        const char *unit = len > 1 ? strchr(units, text[len - 1]) : NULL;
+        guint shift = unit ? 10 * (guint)(unit - units + 1) : 0;
+        g_autofree char *digits = g_strndup(text, len - (unit ? 1 : 0));
+        guint64 n;
+
+        if (!g_ascii_string_to_unsigned(digits, 10, 0, G_MAXINT64 >> shift, &n, NULL)) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "concurrent-bytes: \"%s\" is no number of bytes; 500M, 4G, or 0 for any", text);
+                return FALSE;
+        }
+        *ret = n << shift;
         return TRUE;
 }
 
@@ -145,7 +167,8 @@ struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit
                                     values[SETTING_IMMUTABLE]);
                         g_clear_pointer(&c, host_config_free);
                 } else if (!find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
-                           !find_count(values[SETTING_CONCURRENT], &c->concurrent_pushes, error))
+                           !find_count(values[SETTING_CONCURRENT], &c->concurrent_pushes, error) ||
+                           !find_bytes(values[SETTING_BYTES], &c->concurrent_bytes, error))
                         g_clear_pointer(&c, host_config_free);
         }
         for (guint i = 0; i < SETTINGS; i++)

@@ -4,6 +4,7 @@
 #include "host-service/api/api.h"
 #include "host-service/housekeeping.h"
 #include "host-service/push/push_manager.h"
+#include "host-service/rollout/rollout_manager.h"
 #include "host-service/store/store.h"
 
 struct Service {
@@ -14,6 +15,7 @@ struct Service {
         TlsIdentity *identity;
         const char *endpoints[2];
         PushManager *pushes;
+        RolloutManager *rollouts;
         Metrics *metrics;
         Store *store;
         Api *api;
@@ -44,9 +46,11 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         push_config.identity = s->identity;
         push_config.tls_endpoints = config->tls_listen ? s->endpoints : NULL;
         push_config.concurrent = config->concurrent_pushes;
+        push_config.concurrent_bytes = config->concurrent_bytes;
         s->pushes = push_manager_new(env, s->catalogue, s->jobs, &push_config, error);
         if (!s->pushes)
                 return FALSE;
+        s->rollouts = rollout_manager_new(env, s->catalogue, s->jobs, s->pushes);
         s->store = store_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                              config->trust_dir);
         /* The socket before the jobs: a second moultd ends here, before it touches a VM. */
@@ -72,6 +76,7 @@ void service_free(Service *s)
                 return;
         /* Answers that are still to come find the API gone; then those who would give them end. */
         g_clear_pointer(&s->api, api_free);
+        g_clear_pointer(&s->rollouts, rollout_manager_free);
         g_clear_pointer(&s->store, store_free);
         g_clear_pointer(&s->pushes, push_manager_free);
         g_clear_pointer(&s->releases, releases_free);

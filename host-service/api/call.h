@@ -6,6 +6,7 @@
 #include "host-service/api/api.h"
 #include "host-service/api/fields.h"
 #include "host-service/catalogue/json.h"
+#include "host-service/catalogue/push_options.h"
 
 #define API_BODY_MAX   (1024u * 1024u)
 #define API_PARAMS_MAX 2
@@ -99,6 +100,15 @@ gboolean api_releases_remove(struct api_call *call, GError **error);
 gboolean api_store_verify(struct api_call *call, GError **error);
 gboolean api_store_gc(struct api_call *call, GError **error);
 gboolean api_pushes_add(struct api_call *call, GError **error);
+/* What a body says of how to push. */
+struct push_options api_push_options(JsonObject *body);
+gboolean api_rollouts_add(struct api_call *call, GError **error);
+gboolean api_rollouts_list(struct api_call *call, GError **error);
+gboolean api_rollouts_stop(struct api_call *call, GError **error);
+gboolean api_rollouts_resume(struct api_call *call, GError **error);
+gboolean api_rollouts_abort(struct api_call *call, GError **error);
+/* NULL, or the reason why @body does not choose VMs in exactly one way. */
+char *rollout_body_refusal(JsonObject *body);
 gboolean api_operations_list(struct api_call *call, GError **error);
 gboolean api_operations_get(struct api_call *call, GError **error);
 gboolean api_operations_cancel(struct api_call *call, GError **error);

@@ -2,6 +2,17 @@
 #include "common/error.h"
 #include "host-service/api/call.h"
 
+static void add_rollout(Api *api, const char *id, JsonObject *o)
+{
+        g_autoptr(RolloutRecord) r = catalogue_rollout_get(api->catalogue, id, NULL);
+        struct rollout_counts n;
+
+        if (r && catalogue_rollout_count(api->catalogue, id, -1, &n, NULL))
+                json_object_set_object_member(o, "rollout", rollout_record_to_json(r, &n));
+        else
+                json_object_set_null_member(o, "rollout");
+}
+
 static JsonObject *operation_json(Api *api, const OperationRecord *op)
 {
         g_autoptr(GPtrArray) pushes = catalogue_push_list(api->catalogue, op->id, NULL);
@@ -11,6 +22,8 @@ static JsonObject *operation_json(Api *api, const OperationRecord *op)
         for (guint i = 0; pushes && i < pushes->len; i++)
                 json_array_add_object_element(a, push_record_to_json(g_ptr_array_index(pushes, i)));
         json_object_set_array_member(o, "pushes", a);
+        if (g_str_equal(op->kind, "rollout"))
+                add_rollout(api, op->id, o);
         return o;
 }
 

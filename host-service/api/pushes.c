@@ -7,7 +7,7 @@
  * itself. */
 #define CONFIRM_TIMEOUT_MS 60000
 
-static struct push_options options_of(JsonObject *body)
+struct push_options api_push_options(JsonObject *body)
 {
         struct push_options o = {0};
 
@@ -30,7 +30,7 @@ static struct push_options options_of(JsonObject *body)
 gboolean api_pushes_add(struct api_call *call, GError **error)
 {
         Api *api = call->api;
-        const struct push_options options = options_of(call->body);
+        const struct push_options options = api_push_options(call->body);
         JsonArray *a = json_object_get_array_member(call->body, "vms");
         guint n = json_array_get_length(a);
         g_autofree const char **vms = g_new0(const char *, n + 1);

@@ -107,12 +107,12 @@ const char *operation_state_refusal(const char *text)
 
 const char *operation_kind_refusal(const char *text)
 {
-        static const char *const kinds[] = {
-                "push", "rollback", "release-import", "release-verify", "store-verify", "store-gc", NULL};
+        static const char *const kinds[] = {"push",           "rollout",      "rollback", "release-import",
+                                            "release-verify", "store-verify", "store-gc", NULL};
 
         return g_strv_contains(kinds, text)
                        ? NULL
-                       : "must be push, rollback, release-import, release-verify, store-verify or "
+                       : "must be push, rollout, rollback, release-import, release-verify, store-verify or "
                          "store-gc";
 }
 

@@ -2,11 +2,13 @@
  * has the same for readers; a test compares the two. */
 #include "host-service/api/call.h"
 #include "host-service/api/refusal.h"
+#include "host-service/rollout/rollout_add.h"
 #include "host-service/store/store.h"
 #include "proto/limits.h"
 
 #define VMS_IN_PUSH_MAX        1024
 #define CONFIRM_TIMEOUT_MAX_MS (24 * 3600 * 1000)
+#define ROLLOUT_PAUSE_MAX_MS   (7 * CONFIRM_TIMEOUT_MAX_MS)
 
 static const struct field vm_body[] = {
         {"name", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
@@ -46,19 +48,48 @@ static const struct field release_body[] = {
         {0},
 };
 
+/* How to push, whether to one VM or in waves. */
+#define PUSH_FIELDS                                                                                          \
+        {"release", FIELD_TEXT, TRUE, 0, 0, release_spec_refusal},                                           \
+                {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},                                                  \
+                {"transport", FIELD_TEXT, FALSE, 0, 0, transport_refusal},                                   \
+                {"allow_drift", FIELD_FLAG, FALSE, 0, 0, NULL},                                              \
+                {"sync", FIELD_TEXT, FALSE, 0, 0, sync_mode_refusal},                                        \
+                {"confirm_timeout_ms", FIELD_NUMBER, FALSE, 1000, CONFIRM_TIMEOUT_MAX_MS, NULL},             \
+                {"strict_window", FIELD_FLAG, FALSE, 0, 0, NULL},                                            \
+                {"merge", FIELD_TEXT, FALSE, 0, 0, merge_method_refusal},                                    \
+                {"instant", FIELD_FLAG, FALSE, 0, 0, NULL},                                                  \
+                {"restart_stale", FIELD_FLAG, FALSE, 0, 0, NULL},                                            \
+        {                                                                                                    \
+                "workers", FIELD_NUMBER, FALSE, 0, 64, NULL                                                  \
+        }
+
 static const struct field push_body[] = {
-        {"release", FIELD_TEXT, TRUE, 0, 0, release_spec_refusal},
+        PUSH_FIELDS,
         {"vms", FIELD_TEXTS, TRUE, 1, VMS_IN_PUSH_MAX, vm_name_refusal},
-        {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
-        {"transport", FIELD_TEXT, FALSE, 0, 0, transport_refusal},
-        {"allow_drift", FIELD_FLAG, FALSE, 0, 0, NULL},
-        {"sync", FIELD_TEXT, FALSE, 0, 0, sync_mode_refusal},
-        {"confirm_timeout_ms", FIELD_NUMBER, FALSE, 1000, CONFIRM_TIMEOUT_MAX_MS, NULL},
-        {"strict_window", FIELD_FLAG, FALSE, 0, 0, NULL},
-        {"merge", FIELD_TEXT, FALSE, 0, 0, merge_method_refusal},
-        {"instant", FIELD_FLAG, FALSE, 0, 0, NULL},
-        {"restart_stale", FIELD_FLAG, FALSE, 0, 0, NULL},
-        {"workers", FIELD_NUMBER, FALSE, 0, 64, NULL},
+        {0},
+};
+
+static const struct field rollout_body[] = {
+        PUSH_FIELDS,
+        {"vms", FIELD_TEXTS, FALSE, 1, ROLLOUT_VMS_MAX, vm_name_refusal},
+        {"all", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"labels", FIELD_MAP, FALSE, 0, VM_LABELS_MAX, label_refusal},
+        {"canary", FIELD_NUMBER, FALSE, 0, ROLLOUT_VMS_MAX, NULL},
+        {"batch", FIELD_TEXT, FALSE, 0, 0, NULL},
+        {"max_failures", FIELD_NUMBER, FALSE, 0, ROLLOUT_VMS_MAX, NULL},
+        {"pause_ms", FIELD_NUMBER, FALSE, 0, ROLLOUT_PAUSE_MAX_MS, NULL},
+        {0},
+};
+
+static const struct field abort_body[] = {
+        {"rollback", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {0},
+};
+
+static const struct field rollouts_query[] = {
+        {"before", FIELD_TEXT, FALSE, 0, 0, operation_id_refusal},
+        {"limit", FIELD_NUMBER, FALSE, 1, 1000, NULL},
         {0},
 };
 
@@ -146,6 +177,11 @@ const struct api_route api_routes[] = {
         {"POST", "/v1/store/verify", {NULL}, NULL, NULL, NULL, api_store_verify},
         {"POST", "/v1/store/gc", {NULL}, NULL, gc_body, NULL, api_store_gc},
         {"POST", "/v1/pushes", {NULL}, NULL, push_body, NULL, api_pushes_add},
+        {"POST", "/v1/rollouts", {NULL}, NULL, rollout_body, rollout_body_refusal, api_rollouts_add},
+        {"GET", "/v1/rollouts", {NULL}, rollouts_query, NULL, NULL, api_rollouts_list},
+        {"POST", "/v1/rollouts/{id}/stop", ID, NULL, NULL, NULL, api_rollouts_stop},
+        {"POST", "/v1/rollouts/{id}/resume", ID, NULL, NULL, NULL, api_rollouts_resume},
+        {"POST", "/v1/rollouts/{id}/abort", ID, NULL, abort_body, NULL, api_rollouts_abort},
         {"GET", "/v1/operations", {NULL}, operations_query, NULL, NULL, api_operations_list},
         {"GET", "/v1/operations/{id}", ID, NULL, NULL, NULL, api_operations_get},
         {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, api_operations_cancel},

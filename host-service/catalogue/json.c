@@ -192,11 +192,53 @@ JsonObject *push_record_to_json(const PushRecord *r)
         json_object_set_int_member(o, "transport_changes", r->source_changes);
         json_object_set_int_member(o, "staging_us", (gint64)r->staging_us);
         json_object_set_int_member(o, "switch_us", (gint64)r->switch_us);
+        json_object_set_int_member(o, "wave", r->wave);
+        json_object_set_boolean_member(o, "held_back", r->held_back);
+        json_object_set_boolean_member(o, "begun", r->begun);
         json_object_set_text(o, "hook", r->hook);
         json_object_set_text(o, "hook_output", r->hook_output);
         set_json(o, "stale", r->stale);
         json_object_set_time(o, "created", r->created_us);
         json_object_set_time(o, "updated", r->updated_us);
+        return o;
+}
+
+static JsonObject *counts(const struct rollout_counts *n)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_int_member(o, "total", n->total);
+        json_object_set_int_member(o, "waiting", n->waiting);
+        json_object_set_int_member(o, "running", n->running);
+        json_object_set_int_member(o, "done", n->done);
+        json_object_set_int_member(o, "skipped", n->skipped);
+        json_object_set_int_member(o, "failed", n->failed);
+        json_object_set_int_member(o, "rolled_back", n->rolled_back);
+        json_object_set_int_member(o, "refused", n->refused);
+        json_object_set_int_member(o, "unreachable", n->unreachable);
+        json_object_set_int_member(o, "cancelled", n->cancelled);
+        return o;
+}
+
+JsonObject *rollout_record_to_json(const RolloutRecord *r, const struct rollout_counts *n)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "operation", r->operation);
+        json_object_set_string_member(o, "state", rollout_state_name(r->state));
+        json_object_set_boolean_member(o, "final", rollout_state_is_final(r->state));
+        if (r->wave >= 0)
+                json_object_set_int_member(o, "wave", r->wave);
+        else
+                json_object_set_null_member(o, "wave");
+        json_object_set_int_member(o, "waves", r->waves);
+        json_object_set_int_member(o, "max_failures", r->max_failures);
+        json_object_set_int_member(o, "accepted_failures", r->accepted);
+        json_object_set_int_member(o, "pause_ms", r->pause_ms);
+        json_object_set_time(o, "next", r->state == ROLLOUT_PAUSING ? r->next_us : 0);
+        json_object_set_text(o, "text", r->text);
+        json_object_set_text(o, "rollback", r->rollback);
+        json_object_set_object_member(o, "counts", counts(n));
         return o;
 }
 

@@ -7,6 +7,7 @@
 #include "host-service/catalogue/operations.h"
 #include "host-service/catalogue/pushes.h"
 #include "host-service/catalogue/releases.h"
+#include "host-service/catalogue/rollouts.h"
 #include "host-service/catalogue/vms.h"
 
 JsonObject *vm_record_to_json(const VmRecord *r);
@@ -14,6 +15,7 @@ JsonObject *release_record_to_json(const ReleaseRecord *r);
 JsonObject *operation_record_to_json(const OperationRecord *r); /* without its pushes */
 /* With progress: percent, bytes, rate (bytes per second since staging began), eta. */
 JsonObject *push_record_to_json(const PushRecord *r);
+JsonObject *rollout_record_to_json(const RolloutRecord *r, const struct rollout_counts *n);
 JsonObject *plan_item_to_json(const PlanItem *i);
 
 /* Takes @o; compact text. */

@@ -16,7 +16,7 @@ static const char *const push_states[PUSH_STATE_MAX] = {
         [PUSH_STATE_ABORT] = "abort",         [PUSH_STATE_UNPLUG] = "unplug",
         [PUSH_STATE_DONE] = "done",           [PUSH_STATE_ROLLED_BACK] = "rolled-back",
         [PUSH_STATE_REFUSED] = "refused",     [PUSH_STATE_FAILED] = "failed",
-        [PUSH_STATE_CANCELLED] = "cancelled",
+        [PUSH_STATE_CANCELLED] = "cancelled", [PUSH_STATE_SKIPPED] = "skipped",
 };
 
 static const char *const transports[PUSH_TRANSPORT_MAX] = {

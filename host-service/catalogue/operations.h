@@ -22,7 +22,7 @@ static inline gboolean operation_state_is_final(OperationState s)
 
 typedef struct operation_record {
         char *id;   /* 26 characters, sorts by creation (operation_id_new) */
-        char *kind; /* "push", "rollback", "release-import", "release-verify" */
+        char *kind; /* "push", "rollout", "rollback", "release-import", "release-verify" */
         OperationState state;
         char *request;    /* JSON object: everything needed to start it again */
         char *result;     /* JSON object or NULL */

@@ -11,7 +11,7 @@
         " bytes_total, bytes_done, entries_total, entries_change, entries_equal, entries_blocked, "          \
         "generation,"                                                                                        \
         " source, source_changes, staging_us, switch_us, plug, hook, hook_output, created, updated, "        \
-        "stage_started, held, entries_merged, stale"
+        "stage_started, held, entries_merged, stale, wave, held_back, begun"
 
 void push_record_free(PushRecord *r)
 {
@@ -69,6 +69,9 @@ static PushRecord *from_row(sqlite3_stmt *st)
         r->held = column_int(st, i++) != 0;
         r->entries_merged = (guint32)column_int(st, i++);
         r->stale = column_text(st, i++);
+        r->wave = (guint)column_int(st, i++);
+        r->held_back = column_int(st, i++) != 0;
+        r->begun = column_int(st, i++) != 0;
         return r;
 }
 
@@ -92,11 +95,11 @@ static gboolean add(Catalogue *c, const PushRecord *r, GError **error)
         return sql_run(c, error,
                        "INSERT INTO pushes (operation, vm, push_id, release_name, release_version, digest, "
                        "options,"
-                       " state, outcome, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', 'queued', "
-                       "?, ?)",
-                       "ssbssbsii", r->operation, r->vm, r->push_id, sizeof r->push_id, r->release_name,
+                       " state, outcome, created, updated, wave, held_back) VALUES (?, ?, ?, ?, ?, ?, ?, "
+                       "'queued', 'queued', ?, ?, ?, ?)",
+                       "ssbssbsiiii", r->operation, r->vm, r->push_id, sizeof r->push_id, r->release_name,
                        r->release_version, r->release_name ? r->digest : NULL, sizeof r->digest, options, now,
-                       now) &&
+                       now, (gint64)r->wave, (gint64)r->held_back) &&
                tell(c, "queued", r->operation, r->vm, error);
 }
 
@@ -190,17 +193,17 @@ static gboolean update(Catalogue *c, PushRecord *r, GError **error)
                      " generation = ?, source = ?, source_changes = ?, staging_us = ?, switch_us = ?, plug = "
                      "?,"
                      " hook = ?, hook_output = ?, updated = ?, stage_started = ?, held = ?, entries_merged = "
-                     "?, stale = ? WHERE operation = "
+                     "?, stale = ?, begun = ? WHERE operation = "
                      "? AND vm "
                      "= ?",
-                     "sisisiiiiiiiiiiisssiiiisss", push_state_name(r->state),
+                     "sisisiiiiiiiiiiisssiiiisiss", push_state_name(r->state),
                      (gint64)push_state_is_final(r->state), push_state_name(r->outcome), (gint64)r->error,
                      r->text, (gint64)r->bytes_total, (gint64)r->bytes_done, (gint64)r->entries_total,
                      (gint64)r->entries_change, (gint64)r->entries_equal, (gint64)r->entries_blocked,
                      (gint64)r->generation, (gint64)r->source, (gint64)r->source_changes,
                      (gint64)r->staging_us, (gint64)r->switch_us, r->plug, r->hook, r->hook_output,
                      r->updated_us, r->stage_started_us, (gint64)r->held, (gint64)r->entries_merged, r->stale,
-                     r->operation, r->vm))
+                     (gint64)r->begun, r->operation, r->vm))
                 return FALSE;
         return tell(c, old->state == r->state ? "progress" : push_state_name(r->state), r->operation, r->vm,
                     error);
@@ -209,6 +212,34 @@ static gboolean update(Catalogue *c, PushRecord *r, GError **error)
 gboolean catalogue_push_update(Catalogue *c, PushRecord *r, GError **error)
 {
         return catalogue_begin(c, error) && catalogue_end(c, update(c, r, error), error);
+}
+
+static gboolean end_held_back(Catalogue *c, const char *operation, const char *vm, PushState state,
+                              MoultError error_code, const char *text, GError **error)
+{
+        g_autoptr(PushRecord) r = catalogue_push_get(c, operation, vm, error);
+
+        if (!r)
+                return FALSE;
+        if (!r->held_back) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_WRONG_STATE,
+                            "the push of operation %s to VM \"%s\" is not held back", operation, vm);
+                return FALSE;
+        }
+        r->state = r->outcome = state;
+        r->error = error_code;
+        g_free(r->text);
+        r->text = g_strdup(text);
+        return update(c, r, error) &&
+               sql_run(c, error, "UPDATE pushes SET held_back = 0 WHERE operation = ? AND vm = ?", "ss",
+                       operation, vm);
+}
+
+gboolean catalogue_push_end_held_back(Catalogue *c, const char *operation, const char *vm, PushState state,
+                                      MoultError error_code, const char *text, GError **error)
+{
+        return catalogue_begin(c, error) &&
+               catalogue_end(c, end_held_back(c, operation, vm, state, error_code, text, error), error);
 }
 
 PushRecord *catalogue_push_held(Catalogue *c, const char *vm, GError **error)

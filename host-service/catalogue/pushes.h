@@ -22,6 +22,7 @@ typedef enum {
         PUSH_STATE_REFUSED,     /* by the guest; nothing was touched */
         PUSH_STATE_FAILED,
         PUSH_STATE_CANCELLED,
+        PUSH_STATE_SKIPPED, /* of a rollout: there was nothing to do, or nobody to do it to; see the text */
         PUSH_STATE_MAX
 } PushState;
 const char *push_state_name(PushState s); /* "rolled-back" */
@@ -85,20 +86,27 @@ typedef struct push_record {
         char *stale;       /* who still runs old code: a JSON object; NULL: was not asked */
         gint64 created_us, updated_us;
         gint64 stage_started_us; /* 0: not yet */
+        guint wave;              /* of a rollout; from 0 */
+        gboolean held_back;      /* its rollout has not opened its wave: nobody begins it */
+        gboolean begun;          /* the guest was there: it was more than waited for */
 } PushRecord;
 void push_record_free(PushRecord *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PushRecord, push_record_free)
 
-/* State queued; created_us, updated_us set here; push_id is the caller's. Event push.queued. */
+/* State queued; created_us, updated_us set here; push_id, wave and held_back are the caller's. Event
+ * push.queued. */
 gboolean catalogue_push_add(Catalogue *c, const PushRecord *r, GError **error);
+/* One that is held back ends before it has begun. WRONG_STATE if it is not (any more). */
+gboolean catalogue_push_end_held_back(Catalogue *c, const char *operation, const char *vm, PushState state,
+                                      MoultError error_code, const char *text, GError **error);
 PushRecord *catalogue_push_get(Catalogue *c, const char *operation, const char *vm, GError **error);
 PushRecord *catalogue_push_by_id(Catalogue *c, const guint8 push_id[static 16], GError **error);
 GPtrArray *catalogue_push_list(Catalogue *c, const char *operation, GError **error); /* by VM name */
 GPtrArray *catalogue_push_list_vm(Catalogue *c, const char *vm, guint limit,
                                   GError **error); /* newest first */
-/* Writes every field that may change (all but operation, vm, push_id, release, digest, options, created). A
- * new state gives event push.STATE, else event push.progress (callers coalesce: at most one in 500 ms for a
- * push). A final state is never left: WRONG_STATE. @r->updated_us is set. */
+/* Writes every field that may change (all but operation, vm, push_id, release, digest, options, created,
+ * wave, held_back). A new state gives event push.STATE, else event push.progress (callers coalesce: at most
+ * one in 500 ms for a push). A final state is never left: WRONG_STATE. @r->updated_us is set. */
 gboolean catalogue_push_update(Catalogue *c, PushRecord *r, GError **error);
 /* The newest ended push that the guest may still hold; NOT_FOUND. */
 PushRecord *catalogue_push_held(Catalogue *c, const char *vm, GError **error);

@@ -98,5 +98,18 @@ static const char version_6[] = "CREATE TABLE vm_labels ("
                                 " vm TEXT NOT NULL REFERENCES vms ON DELETE CASCADE, key TEXT NOT NULL,"
                                 " value TEXT NOT NULL, PRIMARY KEY (vm, key)) STRICT, WITHOUT ROWID;";
 
-const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5, version_6};
+/* Releases to many VMs, wave by wave (docs/rollout.md). A push that is held back is nobody's to begin. */
+static const char version_7[] =
+        "CREATE TABLE rollouts ("
+        " operation TEXT PRIMARY KEY REFERENCES operations ON DELETE CASCADE, state TEXT NOT NULL,"
+        " wave INTEGER NOT NULL, waves INTEGER NOT NULL, canary INTEGER NOT NULL,"
+        " max_failures INTEGER NOT NULL, pause_ms INTEGER NOT NULL, accepted INTEGER NOT NULL DEFAULT 0,"
+        " next INTEGER NOT NULL DEFAULT 0, text TEXT, take_back INTEGER NOT NULL DEFAULT 0, rollback TEXT)"
+        " STRICT, WITHOUT ROWID;"
+        "ALTER TABLE pushes ADD COLUMN wave INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE pushes ADD COLUMN held_back INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE pushes ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;";
+
+const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4,
+                                            version_5, version_6, version_7};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -2,6 +2,7 @@
 #include "host-service/catalogue/vms.h"
 
 #include "host-service/catalogue/json.h"
+#include "host-service/catalogue/pushes.h"
 #include "host-service/catalogue/sql.h"
 
 #define COLUMNS                                                                                              \
@@ -184,19 +185,42 @@ gboolean catalogue_vm_set_labels(Catalogue *c, const char *name, const char *lab
                catalogue_end(c, set_labels(c, name, labels, without, error), error);
 }
 
+/* Rollouts go on without it. */
+static gboolean skip_held_back(Catalogue *c, const char *name, GError **error)
+{
+        for (;;) {
+                g_autofree char *operation = NULL;
+                sqlite3_stmt *st = sql_query(c, error,
+                                             "SELECT operation FROM pushes WHERE vm = ? AND final = 0 AND"
+                                             " held_back <> 0 LIMIT 1",
+                                             "s", name);
+                int r = st ? sql_step(c, st, error) : -1;
+
+                if (r <= 0)
+                        return r == 0;
+                operation = column_text(st, 0);
+                sql_done(st);
+                if (!catalogue_push_end_held_back(c, operation, name, PUSH_STATE_SKIPPED,
+                                                  MOULT_ERROR_UNSPECIFIED,
+                                                  "the VM was removed before its turn", error))
+                        return FALSE;
+        }
+}
+
 static gboolean remove_vm(Catalogue *c, const char *name, GError **error)
 {
         g_autoptr(VmRecord) r = catalogue_vm_get(c, name, error);
 
         if (!r)
                 return FALSE;
-        if (sql_number(c, 1, "SELECT count(*) FROM pushes WHERE vm = ? AND final = 0", "s", name) > 0) {
+        if (sql_number(c, 1, "SELECT count(*) FROM pushes WHERE vm = ? AND final = 0 AND held_back = 0", "s",
+                       name) > 0) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
                             "VM \"%s\" has a push that is not finished; wait for it or cancel it first",
                             name);
                 return FALSE;
         }
-        return tell(c, "vm.removed", name, error) &&
+        return skip_held_back(c, name, error) && tell(c, "vm.removed", name, error) &&
                sql_run(c, error, "DELETE FROM vms WHERE name = ?", "s", name);
 }
 

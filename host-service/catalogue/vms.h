@@ -31,7 +31,8 @@ GPtrArray *catalogue_vm_select(Catalogue *c, const char *labels, GError **error)
  * stay. Event vm.labels. REFUSED if they would be more than VM_LABELS_MAX. */
 gboolean catalogue_vm_set_labels(Catalogue *c, const char *name, const char *labels,
                                  const char *const *without, GError **error);
-/* Event vm.removed. BUSY while a push to it is not final. Its pushes stay as history. */
+/* Event vm.removed. BUSY while a push to it is not final, but for what a rollout holds back: that is skipped.
+ * Its pushes stay as history. */
 gboolean catalogue_vm_remove(Catalogue *c, const char *name, GError **error);
 /* A session was established. Event vm.seen only if boot id or host name changed; last_seen always. */
 gboolean catalogue_vm_seen(Catalogue *c, const char *name, const char *boot_id, const char *hostname,

@@ -30,4 +30,5 @@ extern const struct command command_history;
 extern const struct command command_jobs;
 extern const struct command command_push;
 extern const struct command command_rollback;
+extern const struct command command_rollout;
 extern const struct command command_status;

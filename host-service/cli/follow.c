@@ -7,6 +7,7 @@
 #include "host-service/cli/output.h"
 #include "host-service/cli/progress.h"
 #include "host-service/cli/push_result.h"
+#include "host-service/cli/rollout_print.h"
 #include "host-service/cli/sse.h"
 
 #define RECONNECT_PAUSE_MS 500
@@ -112,12 +113,18 @@ struct watch {
         Progress *progress;
         char *path;          /* of the operation */
         JsonNode *operation; /* as it was asked for last; owned */
+        gboolean stopped;    /* the rollout, as the last event said */
         gboolean away;       /* moultd was, when we asked last */
 };
 
+/* A rollout that has stopped by itself waits for us: there is no more to follow. */
 static gboolean is_final(const struct watch *w)
 {
-        return w->operation && json_flag(operation_of(w->operation), "final");
+        JsonObject *o = w->operation ? operation_of(w->operation) : NULL;
+        JsonObject *rollout = o ? rollout_of(o) : NULL;
+
+        return o &&
+               (json_flag(o, "final") || (rollout && !json_flag(rollout, "final") && rollout_rests(rollout)));
 }
 
 /* FALSE with @error unless the operation is known, or moultd is only away. */
@@ -155,6 +162,13 @@ static gboolean show_event(JsonObject *event, gpointer user)
                 return TRUE;
         if (g_str_has_prefix(type, "push."))
                 push_show_progress(w->progress, data);
+        if (g_str_has_prefix(type, "rollout.")) {
+                rollout_show_progress(w->progress, data);
+                w->stopped = !strcmp(type, "rollout.stopped");
+        }
+        /* It rests when the last of its pushes has ended. */
+        if (w->stopped)
+                return json_flag(data, "final") ? FALSE : strcmp(type, "rollout.stopped") != 0;
         if (!g_str_has_prefix(type, "operation."))
                 return TRUE;
         if (json_child(data, "progress") && !json_list(data, "pushes"))

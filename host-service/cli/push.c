@@ -4,6 +4,7 @@
 #include "common/error.h"
 #include "host-service/cli/commands.h"
 #include "host-service/cli/follow.h"
+#include "host-service/cli/labels.h"
 #include "host-service/cli/output.h"
 #include "host-service/cli/plan_print.h"
 #include "host-service/cli/push_result.h"
@@ -11,9 +12,14 @@
 #include "host-service/cli/text.h"
 
 #define CONFIRM_MAX_MS (24 * 3600 * UINT64_C(1000))
+#define PAUSE_MAX_MS   (7 * CONFIRM_MAX_MS)
+#define VMS_MAX        10000
 
 struct options {
         char *transport, *sync, *merge, *confirm_timeout, *key;
+        char *canary, *batch, *max_failures, *pause;
+        GStrv labels;
+        gboolean all;
         gboolean dry_run, allow_drift, strict_window, instant, restart_stale, wait, detach;
 };
 
@@ -27,19 +33,83 @@ static gboolean is_one_of(const char *option, const char *value, const char *con
         return command_usage_error(error, "%s is one of %s; not '%s'", option, all, value);
 }
 
+/* In waves, or all at once. */
+static gboolean is_rollout(const struct options *o)
+{
+        return o->all || o->labels || o->canary || o->batch || o->max_failures || o->pause;
+}
+
+static gboolean set_count(JsonObject *body, const char *member, const char *option, const char *text,
+                          GError **error)
+{
+        uint64_t n;
+
+        if (!text)
+                return TRUE;
+        if (!text_parse_u64(option, text, VMS_MAX, &n, error))
+                return FALSE;
+        json_object_set_int_member(body, member, (gint64)n);
+        return TRUE;
+}
+
+static gboolean set_vms(JsonObject *body, const struct options *o, int argc, char **argv, GError **error)
+{
+        JsonObject *labels = NULL;
+        JsonArray *vms;
+
+        if ((argc > 2) + (o->all ? 1 : 0) + (o->labels ? 1 : 0) != 1)
+                return command_usage_error(
+                        error, argc > 2 || o->all ? "VMs are named, or chosen by --label, or --all are "
+                                                    "meant: one of the three"
+                                                  : "'moult push' needs RELEASE and VM..., or --label "
+                                                    "KEY=VALUE, or --all");
+        if (o->all)
+                json_object_set_boolean_member(body, "all", TRUE);
+        if (o->labels) {
+                labels = labels_to_json((const char *const *)o->labels, error);
+                if (!labels)
+                        return FALSE;
+                json_object_set_object_member(body, "labels", labels);
+        }
+        if (argc == 2)
+                return TRUE;
+        vms = json_array_new();
+        for (int i = 2; i < argc; i++)
+                json_array_add_string_element(vms, argv[i]);
+        json_object_set_array_member(body, "vms", vms);
+        return TRUE;
+}
+
+static gboolean set_waves(JsonObject *body, const struct options *o, GError **error)
+{
+        uint64_t pause_ms;
+
+        if (!set_count(body, "canary", "--canary", o->canary, error) ||
+            !set_count(body, "max_failures", "--max-failures", o->max_failures, error))
+                return FALSE;
+        if (o->batch)
+                json_object_set_string_member(body, "batch", o->batch);
+        if (!o->pause)
+                return TRUE;
+        if (!text_parse_duration_ms(o->pause, PAUSE_MAX_MS, &pause_ms, error)) {
+                g_prefix_error(error, "--pause-between: ");
+                return FALSE;
+        }
+        json_object_set_int_member(body, "pause_ms", (gint64)pause_ms);
+        return TRUE;
+}
+
 static JsonObject *request(const struct options *o, int argc, char **argv, GError **error)
 {
         static const char *const transports[] = {"auto", "ivshmem", "pmem", "virtio-serial", "tls", NULL};
         static const char *const merges[] = {"auto", "overlay", "bind", "union", NULL};
         static const char *const syncs[] = {"fast", "gentle", NULL};
         g_autoptr(JsonObject) body = json_object_new();
-        JsonArray *vms = json_array_new();
         uint64_t timeout_ms;
 
         json_object_set_string_member(body, "release", argv[1]);
-        for (int i = 2; i < argc; i++)
-                json_array_add_string_element(vms, argv[i]);
-        json_object_set_array_member(body, "vms", vms);
+        if (!set_vms(body, o, argc, argv, error) || !set_waves(body, o, error))
+                return NULL;
         if (!is_one_of("--transport", o->transport, transports, error) ||
             !is_one_of("--sync", o->sync, syncs, error) || !is_one_of("--merge", o->merge, merges, error))
                 return NULL;
@@ -111,7 +181,8 @@ static void print_plans(Cli *cli, JsonNode *operation)
 static ExitCode push(Cli *cli, const struct options *o, JsonObject *body, GError **error)
 {
         g_autoptr(Client) c = client_new(cli);
-        g_autoptr(JsonNode) answer = client_post(c, "/v1/pushes", body, o->key, error);
+        g_autoptr(JsonNode) answer =
+                client_post(c, is_rollout(o) ? "/v1/rollouts" : "/v1/pushes", body, o->key, error);
 
         if (!answer)
                 return EXIT_CODE_INTERNAL;
@@ -152,6 +223,15 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
                  "HOW"},
                 {"confirm-timeout", 0, 0, G_OPTION_ARG_FILENAME, &o.confirm_timeout,
                  "Go back after this long without the host's confirmation (default 60s)", "TIME"},
+                {"all", 0, 0, G_OPTION_ARG_NONE, &o.all, "To every VM that moultd knows", NULL},
+                {"label", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o.labels,
+                 "To the VMs with this label; repeated: with all of them", "KEY=VALUE"},
+                {"canary", 0, 0, G_OPTION_ARG_FILENAME, &o.canary, "To so many VMs first", "N"},
+                {"batch", 0, 0, G_OPTION_ARG_FILENAME, &o.batch,
+                 "Then to so many in each wave (default: to all others)", "N|N%"},
+                {"max-failures", 0, 0, G_OPTION_ARG_FILENAME, &o.max_failures,
+                 "Stop when more VMs than this have failed (default 0)", "N"},
+                {"pause-between", 0, 0, G_OPTION_ARG_FILENAME, &o.pause, "Wait between two waves", "TIME"},
                 {"wait", 0, 0, G_OPTION_ARG_NONE, &o.wait, "Follow it to its end (default)", NULL},
                 {"detach", 0, 0, G_OPTION_ARG_NONE, &o.detach, "Do not wait; print the job's id", NULL},
                 {"idempotency-key", 0, 0, G_OPTION_ARG_FILENAME, &o.key,
@@ -160,7 +240,7 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
         };
         ExitCode code = EXIT_CODE_OK;
 
-        if (command_parse(self, cli, entries, 2, -1, &argc, &argv, error)) {
+        if (command_parse(self, cli, entries, 1, -1, &argc, &argv, error)) {
                 JsonObject *body = request(&o, argc, argv, error);
 
                 if (body)
@@ -171,15 +251,24 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
         g_free(o.merge);
         g_free(o.confirm_timeout);
         g_free(o.key);
+        g_free(o.canary);
+        g_free(o.batch);
+        g_free(o.max_failures);
+        g_free(o.pause);
+        g_strfreev(o.labels);
         return code;
 }
 
 const struct command command_push = {
         .name = "push",
-        .arguments = "RELEASE[=VERSION] VM...",
+        .arguments = "RELEASE[=VERSION] VM... | --label KEY=VALUE | --all",
         .summary = "Push a release into running VMs",
-        .details = "Without a VERSION the highest one is pushed. Ctrl-C stops the waiting, not the push: "
-                   "'moult jobs cancel'\n"
-                   "does that.",
+        .details =
+                "Without a VERSION the highest one is pushed. Ctrl-C stops the waiting, not the push: "
+                "'moult jobs cancel'\n"
+                "does that.\n\n"
+                "--all, --label and the four options of waves make it a rollout: it goes wave by wave, and "
+                "stops by\n"
+                "itself when too many VMs fail. 'moult rollout' shows it, goes on with it, and ends it.",
         .run = run,
 };

@@ -5,7 +5,7 @@
 
 #include "host-service/cli/output.h"
 #include "host-service/cli/push_stale.h"
-#include "host-service/cli/store_result.h"
+#include "host-service/cli/rollout_print.h"
 #include "host-service/cli/store_result.h"
 #include "host-service/cli/text.h"
 
@@ -33,6 +33,7 @@ static const struct {
         {"commit", "switching"}, {"confirm", "confirming"}, {"abort", "aborting"},
         {"unplug", "finishing"}, {"done", "done"},          {"rolled-back", "rolled back"},
         {"refused", "refused"},  {"failed", "failed"},      {"cancelled", "cancelled"},
+        {"skipped", "skipped"},
 };
 
 static const char *phase_words(const char *state)
@@ -117,6 +118,8 @@ ExitCode operation_exit_code(JsonNode *answer)
                                                         : EXIT_CODE_INTERNAL;
         }
         ExitCode code = exit_code_combine(codes, n);
+        if (o && rollout_of(o) && (code != EXIT_CODE_OK || !is(state, "failed")))
+                return rollout_exit_code(o, rollout_of(o), code);
         if (code != EXIT_CODE_OK || is(state, "succeeded"))
                 return code;
         if (is(state, "cancelled"))
@@ -331,6 +334,10 @@ void operation_print(Cli *cli, JsonNode *answer)
 
         if (output_machine(cli, answer) || !o)
                 return;
+        if (rollout_of(o)) {
+                rollout_print(cli, rollout_of(o), pushes);
+                return;
+        }
         if (!pushes || json_array_get_length(pushes) == 0) {
                 g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), o);
 

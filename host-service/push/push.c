@@ -264,7 +264,7 @@ static gboolean on_busy_over(gpointer user)
 /* A push that only waits for its guest takes no place; one that begins to talk does. */
 static void greet(Push *p)
 {
-        p->wants_place = p->r->state == PUSH_STATE_CONNECT && !p->x->has_place(p->x->user);
+        p->wants_place = p->r->state == PUSH_STATE_CONNECT && !p->x->has_place(p, p->x->user);
         if (!p->wants_place)
                 feed_kind(p, PUSH_INPUT_SESSION);
 }
@@ -428,6 +428,7 @@ static void feed(Push *p, const struct push_input *in)
                 p->best = (struct push_progress){0};
         p->r->state = s.next;
         p->r->held |= s.next == PUSH_STATE_OFFER;
+        p->r->begun |= push_takes_place(p);
         p->facts.steps++;
         p->heard_us = now_us(p);
         if (took_place && !push_takes_place(p))
@@ -569,6 +570,11 @@ void push_session_changed(Push *p, GuestSessionKind kind)
 gboolean push_takes_place(const Push *p)
 {
         return p->started && p->r->state >= PUSH_STATE_PLUG && p->r->state <= PUSH_STATE_CONFIRM;
+}
+
+guint64 push_bytes(const Push *p)
+{
+        return p->release && !p->r->options.dry_run ? p->release->size : 0;
 }
 
 gboolean push_wants_place(const Push *p)

@@ -17,7 +17,7 @@ struct push_context {
         guint patience_ms; /* how long a silent or absent guest is waited for */
         guint stall_ms;    /* how long a guest may talk without getting on */
         /* A push may begin to talk to its guest: there is a place. */
-        gboolean (*has_place)(gpointer user);
+        gboolean (*has_place)(const Push *p, gpointer user);
         void (*place_left)(gpointer user); /* one that talked does no longer */
         gpointer user;                     /* of these two */
 };
@@ -41,6 +41,8 @@ void push_state_received(Push *p, const Moult__TransactionState *state);
 /* TRUE while it takes one of the host's places: from plugging to the confirmation. Waiting for a guest,
  * taking back and taking off are free. */
 gboolean push_takes_place(const Push *p);
+/* What its guest stages at most: the pack's size; 0 for a rollback, a dry run and before its start. */
+guint64 push_bytes(const Push *p);
 /* Its guest is there, and there was no place for it. */
 gboolean push_wants_place(const Push *p);
 /* There is one now; as push_start(). */

@@ -28,6 +28,7 @@ struct PushManager {
         Guests *guests;
         struct push_context context;
         guint concurrent;
+        guint64 bytes;      /* staged at once; 0: any */
         GPtrArray *waiting; /* of Push, owned; oldest first */
         GPtrArray *running; /* of Push, owned */
         GSource *next;      /* starts what may start, from the loop */
@@ -41,7 +42,7 @@ struct PushManager {
 /* --- operations --- */
 
 struct tally {
-        guint done, cancelled, rolled_back, refused, failed, unfinished;
+        guint done, cancelled, rolled_back, refused, failed, skipped, unfinished;
         const PushRecord *first_bad;
 };
 
@@ -62,9 +63,12 @@ static struct tally count(const GPtrArray *pushes)
                         t.refused++;
                 else if (r->state == PUSH_STATE_FAILED)
                         t.failed++;
+                else if (r->state == PUSH_STATE_SKIPPED)
+                        t.skipped++;
                 else
                         t.unfinished++;
-                if (!t.first_bad && r->state > PUSH_STATE_DONE && r->state != PUSH_STATE_CANCELLED)
+                if (!t.first_bad && r->state > PUSH_STATE_DONE && r->state != PUSH_STATE_CANCELLED &&
+                    r->state != PUSH_STATE_SKIPPED)
                         t.first_bad = r;
         }
         return t;
@@ -95,10 +99,13 @@ static char *result_text(const struct tally *t)
 static void finish_if_over(PushManager *m, const char *operation)
 {
         g_autoptr(GError) error = NULL;
-        g_autoptr(GPtrArray) pushes = catalogue_push_list(m->catalogue, operation, &error);
+        g_autoptr(OperationRecord) op = catalogue_operation_get(m->catalogue, operation, &error);
+        g_autoptr(GPtrArray) pushes = op ? catalogue_push_list(m->catalogue, operation, &error) : NULL;
         g_autofree char *result = NULL;
         struct tally t;
 
+        if (op && g_str_equal(op->kind, "rollout"))
+                return; /* more than its pushes: rollout/ ends it */
         if (!pushes) {
                 event_log(EVENT_ERROR, "operation-unreadable", error->message, "operation", operation, NULL);
                 return;
@@ -125,14 +132,22 @@ static gboolean is_busy(const PushManager *m, const char *vm)
         return FALSE;
 }
 
-static gboolean has_place(gpointer user)
+/* However large its pack is: if nobody else talks, it may. */
+static gboolean has_place(const Push *p, gpointer user)
 {
         const PushManager *m = user;
+        guint64 bytes = push_bytes(p);
         guint taken = 0;
 
-        for (guint i = 0; i < m->running->len; i++)
-                taken += push_takes_place(m->running->pdata[i]);
-        return taken < m->concurrent;
+        for (guint i = 0; i < m->running->len; i++) {
+                const Push *other = m->running->pdata[i];
+
+                if (!push_takes_place(other))
+                        continue;
+                taken++;
+                bytes += MIN(push_bytes(other), G_MAXUINT64 - bytes);
+        }
+        return taken == 0 || (taken < m->concurrent && (m->bytes == 0 || bytes <= m->bytes));
 }
 
 static gboolean on_next(gpointer user);
@@ -169,10 +184,10 @@ static void start_waiting(PushManager *m)
 
 static void give_places(PushManager *m)
 {
-        for (guint i = 0; i < m->running->len && has_place(m);) {
+        for (guint i = 0; i < m->running->len;) {
                 Push *p = m->running->pdata[i];
 
-                if (!push_wants_place(p)) {
+                if (!push_wants_place(p) || !has_place(p, m)) {
                         i++;
                         continue;
                 }
@@ -231,28 +246,35 @@ static gboolean has_push(const PushManager *m, const PushRecord *r)
         return FALSE;
 }
 
-static void take_up(const OperationRecord *op, gpointer user)
+gboolean push_manager_take_up(PushManager *m, const char *operation, GError **error)
 {
-        PushManager *m = user;
-        g_autoptr(GError) error = NULL;
-        g_autoptr(GPtrArray) pushes = catalogue_push_list(m->catalogue, op->id, &error);
+        g_autoptr(GPtrArray) pushes = catalogue_push_list(m->catalogue, operation, error);
 
-        if (!pushes) {
-                jobs_finish(m->jobs, op->id, OPERATION_FAILED, NULL, error);
-                return;
-        }
+        if (!pushes)
+                return FALSE;
         for (guint i = 0; i < pushes->len;) {
                 PushRecord *r = pushes->pdata[i];
 
-                if (push_state_is_final(r->state) || has_push(m, r)) {
+                if (push_state_is_final(r->state) || r->held_back || has_push(m, r)) {
                         i++;
                         continue;
                 }
                 g_ptr_array_steal_index(pushes, i);
                 g_ptr_array_add(m->waiting, push_new(&m->context, r, on_ended, m));
         }
-        finish_if_over(m, op->id);
         start_more(m);
+        return TRUE;
+}
+
+static void take_up(const OperationRecord *op, gpointer user)
+{
+        PushManager *m = user;
+        g_autoptr(GError) error = NULL;
+
+        if (push_manager_take_up(m, op->id, &error))
+                finish_if_over(m, op->id);
+        else
+                jobs_finish(m->jobs, op->id, OPERATION_FAILED, NULL, error);
 }
 
 /* Lists change while pushes end: each is looked for anew. */
@@ -270,14 +292,56 @@ static Push *find_uncancelled(PushManager *m, const char *operation, GHashTable 
         return NULL;
 }
 
-static void cancel(const OperationRecord *op, gpointer user)
+void push_manager_cancel(PushManager *m, const char *operation)
 {
-        PushManager *m = user;
         g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
         Push *p;
 
-        while ((p = find_uncancelled(m, op->id, seen)))
+        while ((p = find_uncancelled(m, operation, seen)))
                 push_cancel(p);
+}
+
+static void cancel(const OperationRecord *op, gpointer user)
+{
+        push_manager_cancel(user, op->id);
+}
+
+/* --- of rollouts --- */
+
+/* FALSE: it is only waited for, or not even that: it may be freed, and its row taken up by another one later.
+ */
+static gboolean has_begun(const Push *p)
+{
+        return push_record(p)->begun || push_record(p)->state > PUSH_STATE_CONNECT;
+}
+
+GPtrArray *push_manager_not_begun(const PushManager *m, const char *operation)
+{
+        const GPtrArray *lists[] = {m->waiting, m->running};
+        GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+
+        for (guint l = 0; l < G_N_ELEMENTS(lists); l++)
+                for (guint i = 0; i < lists[l]->len; i++) {
+                        const Push *p = lists[l]->pdata[i];
+
+                        if (g_str_equal(push_record(p)->operation, operation) && !has_begun(p))
+                                g_ptr_array_add(names, g_strdup(push_record(p)->vm));
+                }
+        return names;
+}
+
+void push_manager_let_go(PushManager *m, const char *operation)
+{
+        GPtrArray *lists[] = {m->waiting, m->running};
+
+        for (guint l = 0; l < G_N_ELEMENTS(lists); l++)
+                for (guint i = lists[l]->len; i > 0; i--) {
+                        const Push *p = lists[l]->pdata[i - 1];
+
+                        if (g_str_equal(push_record(p)->operation, operation) && !has_begun(p))
+                                g_ptr_array_remove_index(lists[l], i - 1);
+                }
+        start_more(m); /* who waited for such a VM may begin */
 }
 
 static const struct job_kind push_kind = {"push", take_up, take_up, cancel};
@@ -431,6 +495,7 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
         m->catalogue = c;
         m->jobs = jobs;
         m->concurrent = config->concurrent ? config->concurrent : CONCURRENT_DEFAULT;
+        m->bytes = config->concurrent_bytes;
         m->waiting = g_ptr_array_new_with_free_func((GDestroyNotify)push_free);
         m->running = g_ptr_array_new_with_free_func((GDestroyNotify)push_free);
         m->guests = guests_new(env, c, &guests, &guests_events, m);

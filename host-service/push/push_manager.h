@@ -18,6 +18,7 @@ struct push_manager_config {
         guint patience_ms;                /* how long an absent guest is waited for; 0: 60 s */
         guint stall_ms;                   /* how long a guest may talk without getting on; 0: 5 min */
         guint concurrent;                 /* pushes at once that talk to their guests; 0: 8 */
+        guint64 concurrent_bytes;         /* of packs that these stage; 0: any */
 };
 
 /* Registers its kinds with @jobs. Before jobs_begin(). */
@@ -29,6 +30,17 @@ void push_manager_begin(PushManager *m);
 /* What runs is taken up again by the next daemon. */
 void push_manager_free(PushManager *m);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PushManager, push_manager_free)
+
+/* For rollouts (rollout/), which end their operations themselves. All rows of @operation that are neither
+ * final nor held back; those that are here already stay as they are. */
+gboolean push_manager_take_up(PushManager *m, const char *operation, GError **error);
+/* As a job's cancel. */
+void push_manager_cancel(PushManager *m, const char *operation);
+/* The VMs of @operation whose pushes are here and have not begun, but for waiting for their guests: of char
+ * *, owned. */
+GPtrArray *push_manager_not_begun(const PushManager *m, const char *operation);
+/* Forgets those; their rows are held back by now. */
+void push_manager_let_go(PushManager *m, const char *operation);
 
 /* Lives as long as the manager. */
 const struct guest_view *push_manager_guest_view(PushManager *m);

@@ -95,8 +95,9 @@ static char *find_pending(Catalogue *c, const char *vm, const ReleaseRecord *rel
         for (guint i = 0; pushes && i < pushes->len; i++) {
                 const PushRecord *p = pushes->pdata[i];
 
-                if (!push_state_is_final(p->state) && p->state < PUSH_STATE_UNPLUG && !p->options.rollback &&
-                    !p->options.dry_run && memcmp(p->digest, release->digest, DIGEST_SIZE) == 0 &&
+                if (!push_state_is_final(p->state) && !p->held_back && p->state < PUSH_STATE_UNPLUG &&
+                    !p->options.rollback && !p->options.dry_run &&
+                    memcmp(p->digest, release->digest, DIGEST_SIZE) == 0 &&
                     (!p->options.selection || same_selection(p->options.selection, paths)))
                         return g_strdup(p->operation);
         }

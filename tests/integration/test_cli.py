@@ -385,9 +385,10 @@ def test_several_vms_that_end_alike_and_not_alike(host, packs):
 
 
 @pytest.mark.parametrize("typed, wanted", [
-    ("moult ", {"push", "rollback", "status", "jobs", "history", "events", "vm", "release", "key", "help"}),
+    ("moult ", {"push", "rollout", "rollback", "status", "jobs", "history", "events", "vm", "release", "store", "key",
+               "help"}),
     ("moult re", {"release"}),
-    ("moult release ", {"build", "import", "list", "show", "verify", "remove"}),
+    ("moult release ", {"build", "import", "list", "show", "verify", "remove", "capture"}),
     ("moult jobs ca", {"cancel"}),
     ("moult jobs --a", {"--all"}),
     ("moult push --tr", {"--transport"}),

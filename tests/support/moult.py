@@ -34,7 +34,7 @@ class CommandError(Exception):
 class Host:
     """One moultd with its state, socket and trusted keys in a folder of its own."""
 
-    def __init__(self, directory, tls=False, environment=None):
+    def __init__(self, directory, tls=False, environment=None, options=()):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.state, self.trust = self.dir / "state", self.dir / "trust"
@@ -43,12 +43,13 @@ class Host:
         self.socket = pathlib.Path(self.socket_dir.name) / "moultd.sock"
         self.trust.mkdir(exist_ok=True)
         self.tls_port = free_port() if tls else None
-        self.environment = environment or {}
+        self.environment, self.options = environment or {}, [str(o) for o in options]
         self.process, self.log = None, self.dir / "moultd.log"
 
     def start(self, environment=None):
         words = [str(MOULTD), "--state-dir", str(self.state), "--socket", str(self.socket), "--trust", str(self.trust),
                  "--immutable-packs", "no"]  # so that the test's folder can be removed
+        words += self.options
         if self.tls_port:
             words += ["--tls-listen", f"127.0.0.1:{self.tls_port}"]
         with open(self.log, "ab") as log:

@@ -55,12 +55,14 @@ void world_start_daemon(World *w)
         w->jobs = jobs_new(w->env, w->catalogue);
         w->manager = push_manager_new(w->env, w->catalogue, w->jobs, &w->config, &error);
         must(w->manager != NULL, error, "manager");
+        w->rollouts = rollout_manager_new(w->env, w->catalogue, w->jobs, w->manager);
         must(jobs_begin(w->jobs, &error), error, "jobs");
         push_manager_begin(w->manager);
 }
 
 void world_kill_daemon(World *w)
 {
+        g_clear_pointer(&w->rollouts, rollout_manager_free);
         g_clear_pointer(&w->manager, push_manager_free);
         g_clear_pointer(&w->jobs, jobs_free);
         g_clear_pointer(&w->catalogue, catalogue_close);

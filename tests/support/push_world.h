@@ -6,6 +6,7 @@
 #include "host-service/catalogue/vms.h"
 #include "host-service/jobs/push_operation.h"
 #include "host-service/push/push_manager.h"
+#include "host-service/rollout/rollout_manager.h"
 #include "tests/support/fake_agent.h"
 #include "tests/support/fake_qmp.h"
 #include "tests/support/tempdir.h"
@@ -22,9 +23,10 @@ typedef struct {
         TempDir *dir;
         GPtrArray *log; /* of char * */
         struct host_env *env;
-        Catalogue *catalogue; /* these four: NULL while the daemon is down */
+        Catalogue *catalogue; /* these five: NULL while the daemon is down */
         Jobs *jobs;
         PushManager *manager;
+        RolloutManager *rollouts;
         TlsIdentity *identity;
         struct push_manager_config config;
         struct world_vm vms[WORLD_VMS];

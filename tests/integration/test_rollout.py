@@ -1,0 +1,95 @@
+"""Rollouts in waves over real agents: `moult push --all` and `moult rollout`, from the command line down to the files."""
+
+import json
+
+import pytest
+
+import fleet_lab
+
+PARTIAL, CANCELLED, USAGE, NOT_FOUND, CONFLICT = 7, 12, 2, 3, 8
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    with fleet_lab.Fleet(tmp_path_factory.mktemp("fleet"), 4, ["--concurrent-pushes", "2", "--concurrent-bytes", "1M"],
+                         lambda i: ["role=web" if i < 3 else "role=db"]) as lab:
+        lab.wait_connected()
+        yield lab
+
+
+def contents(fleet):
+    return [m.content() for m in fleet.members]
+
+
+def test_a_label_in_waves_then_all_the_others(fleet):
+    release = fleet.release("2", b"two\n")
+    out = fleet.host.moult("push", release, "--label", "role=web", "--canary", "1", "--batch", "50%")
+    assert "done; 3 of 3 VMs done" in out
+    assert contents(fleet) == [b"two\n"] * 3 + [fleet_lab.OLD]
+    rollout = fleet.host.json("rollout", "list")[0]
+    shown = fleet.host.json("rollout", "show", rollout["id"])
+    assert [(p["vm"], p["wave"]) for p in shown["pushes"]] == [("vm-00", 0), ("vm-01", 1), ("vm-02", 1)]
+    # Those that have it are left alone: no second generation.
+    out = fleet.host.moult("push", release, "--all")
+    assert "1 of 4 VMs done, 3 skipped" in out
+    assert [m.generations() for m in fleet.members] == [1, 1, 1, 1]
+    assert contents(fleet) == [b"two\n"] * 4
+
+
+def test_a_canary_whose_health_hook_fails_stops_it_and_the_way_back_is_one_command(fleet, tmp_path):
+    hook = tmp_path / "health"
+    hook.write_text("#!/bin/sh\nexit 3\n")
+    hook.chmod(0o755)
+    good = fleet.release("3", b"three\n", old=b"two\n")
+    bad = fleet.release("4", b"four\n", old=b"three\n", options=["--hook", f"health={hook}"])
+    assert fleet.host.run("push", good, "--all")[0] == 0
+    code, out, err = fleet.host.run("push", bad, "--all", "--canary", "1")
+    assert code == PARTIAL and "stopped, wave 1 of 2" in out and "3 wait" in out, out + err
+    assert "1 of 4 VMs failed, and at most 0 may" in out
+    assert contents(fleet) == [b"three\n"] * 4
+    stopped = fleet.host.json("rollout", "list")[0]["id"]
+    code, _, err = fleet.host.run("rollout", "stop", stopped)
+    assert code == CONFLICT and "it is stopped" in err
+    code, out, err = fleet.host.run("rollout", "abort", stopped)
+    assert code == CANCELLED and "3 cancelled" in out, out + err
+    # The good one is taken back everywhere.
+    one = fleet.release("5", b"five\n", old=b"three\n")
+    job = fleet.host.json("push", one, "--all", "--batch", "3", "--pause-between", "24h", "--detach")
+    deadline = fleet_lab.vms.Deadline(120, "the first wave is done")
+    while fleet.host.json("rollout", "show", job["id"])["rollout"]["state"] != "pausing":
+        deadline.left()
+    assert sorted(contents(fleet)) == sorted([b"five\n"] * 3 + [b"three\n"])
+    code, out, err = fleet.host.run("rollout", "abort", job["id"], "--rollback")
+    assert code == CANCELLED and "rolled-back" in out, out + err
+    assert contents(fleet) == [b"three\n"] * 4
+
+
+def test_a_dry_run_of_all_changes_nothing(fleet):
+    release = fleet.release("6", b"six\n", old=b"three\n")
+    out = fleet.host.moult("push", release, "--all", "--dry-run")
+    assert "4 of 4 VMs done" in out
+    assert b"six\n" not in contents(fleet)
+
+
+@pytest.mark.parametrize("words, code, text", [
+    (["app", "--all", "vm-00"], USAGE, "one of the three"),
+    (["app"], USAGE, "--all"),
+    (["app", "--all", "--batch", "0"], USAGE, "batch"),
+    (["app", "--all", "--batch", "101%"], USAGE, "batch"),
+    (["app", "--all", "--canary", "x"], USAGE, "--canary"),
+    (["app", "--all", "--pause-between", "soon"], USAGE, "--pause-between"),
+    (["app", "--label", "role"], USAGE, "KEY=VALUE"),
+    (["app", "--label", "role=none"], NOT_FOUND, "no VM has these labels"),
+    (["nothing", "--all"], NOT_FOUND, "nothing"),
+])
+def test_bad_words_begin_nothing(fleet, words, code, text):
+    before = fleet.host.json("rollout", "list")
+    got, _, err = fleet.host.run("push", *words)
+    assert got == code and text in err
+    assert [r["id"] for r in fleet.host.json("rollout", "list")] == [r["id"] for r in before]
+
+
+def test_rollout_commands_know_what_is_no_rollout(fleet):
+    code, _, err = fleet.host.run("rollout", "resume", "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert code == NOT_FOUND and "rollout" in err
+    assert json.loads(fleet.host.run("rollout", "list", "--format", "json")[1])
