@@ -358,7 +358,7 @@ Test(refusal, plan_page)
         UP_TO(PLAN_PAGE, plan_page, s->item.reason, LIMIT_TEXT, "reason");
         UP_TO(PLAN_PAGE, plan_page, s->item.mount, LIMIT_PATH_BYTES + 1, "mount");
         UP_TO(PLAN_PAGE, plan_page, s->item.owner_package, LIMIT_PACKAGE_NAME, "owner_package");
-        REFUSES(PLAN_PAGE, plan_page, s->item.action, (Moult__PlanAction)7, "enum");
+        REFUSES(PLAN_PAGE, plan_page, s->item.action, (Moult__PlanAction)8, "enum");
         REFUSES(PLAN_PAGE, plan_page, s->item.type, (Moult__EntryType)8, "enum");
 }
 
