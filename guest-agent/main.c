@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/libcrypto.h"
+#include "common/static_program.h"
 #include "guest-agent/cli/command.h"
 #include "guest-agent/cli/offline.h"
 #include "guest-agent/cli/online.h"
@@ -33,8 +34,13 @@ static void print_help(FILE *to)
 
 int main(int argc, char **argv)
 {
-        libcrypto_start();
+#ifdef MOULT_STATIC_PROGRAM
+        static_program_start();
+        setlocale(LC_CTYPE, "C.UTF-8"); /* where it is missing, other letters than ASCII are shown as "?" */
+#else
         setlocale(LC_ALL, "");
+#endif
+        libcrypto_start();
         if (argc < 2) {
                 print_help(stderr);
                 return AGENT_EXIT_USAGE;

@@ -10,6 +10,7 @@
 #include "common/events.h"
 #include "common/fd.h"
 #include "common/libcrypto.h"
+#include "common/static_program.h"
 #include "fuse-overlay/targetfs/own_memory.h"
 #include "fuse-overlay/targetfs/supervise.h"
 
@@ -128,6 +129,9 @@ int main(int argc, char **argv)
         g_autoptr(GError) error = NULL;
         g_autoptr(GError) memory_error = NULL;
 
+#ifdef MOULT_STATIC_PROGRAM
+        static_program_start();
+#endif
         libcrypto_start();
         if (argc == 2 && g_str_equal(argv[1], "--version")) {
                 printf("moult-targetfs %s\n", MOULT_VERSION);

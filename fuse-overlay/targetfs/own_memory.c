@@ -14,6 +14,7 @@
 #include "common/fd.h"
 
 #define PROGRAM "moult-targetfs"
+#define MEMORY  "/memfd:" PROGRAM
 
 struct mapping {
         unsigned long start, end, inode;
@@ -67,7 +68,7 @@ static int copy_program(void)
 gboolean own_program(char **argv, GError **error)
 {
         g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-        if (self != NULL && g_str_has_prefix(self, "/memfd:" PROGRAM))
+        if (self != NULL && g_str_has_prefix(self, MEMORY))
                 return TRUE;
         scoped_fd int program = copy_program();
         if (program >= 0)
@@ -88,6 +89,8 @@ gboolean own_memory(GError **error)
                 struct mapping m;
                 if (!parse(*line, &m) || m.inode == 0 || (m.flags[3] == 's' && m.flags[1] == 'w'))
                         continue; /* what is written to a shared mapping is for others, too */
+                if (g_str_has_suffix(*line, MEMORY " (deleted)"))
+                        continue; /* own_program() made it: memory already */
                 if (!copy_in_place(memory, &m))
                         return moult_error_errno(error, errno, "copying the program's mapping %s", *line);
         }

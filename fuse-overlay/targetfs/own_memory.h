@@ -3,7 +3,8 @@
  * Theory of operation: program and libraries are mapped from files, and may lie on the very file system that
  * a merge replaces. Each mapping would keep the mount that it came from alive, so with each release the
  * server of the one before would have to stay for the sake of the next; and a page that is read in again
- * would have to come from a server of ours. So each mapping of a file is replaced by a copy of its bytes. */
+ * would have to come from a server of ours. So the program starts again from a file of memory, and each
+ * mapping of another file is replaced by a copy of its bytes. A static program has none. */
 #pragma once
 
 #include <glib.h>

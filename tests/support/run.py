@@ -174,7 +174,7 @@ class Run:
             self.ctest()
         self.thread_sanitizer()
         release = self.build("release")
-        faults = self.build("faults", "moult-agent", "moult-targetfs", "moult", "moultd")  # the unit tests are built twice already
+        faults = self.build("faults", "moult-agent", "moult-agent-static", "moult-targetfs", "moult", "moultd")  # the unit tests are built twice already
         if dev and release and faults:
             self.pytest("integration", 14400 if soak else 1500, 2)
             if self.options.quick:

@@ -1,8 +1,9 @@
 #!/bin/sh
 # tiny/build.sh - the guest of most tests: Debian's cloud kernel, busybox, the agent. Boots in seconds.
 #
-#   tiny/build.sh [ro]      ro: with an application on disks that cannot be written, one per kind: /ro/squashfs, /ro/erofs,
-#                           /ro/ext4, /ro/verity
+#   tiny/build.sh [ro|static]      ro: with an application on disks that cannot be written, one per kind: /ro/squashfs, /ro/erofs,
+#                                  /ro/ext4, /ro/verity
+#                                  static: with the static agent, and not one shared library
 #
 # Prints the image's folder: disk.img (ext4), vmlinuz, initrd.img. The agent comes from $MOULT_BUILD, else
 # build/faults, else build/release; a sanitizer build works too, its libraries are copied along.
@@ -14,12 +15,14 @@ TOP=$(cd "$here/../.." && pwd)
 case ${1:-} in
 '') name=tiny ;;
 ro) name=tiny-ro ;;
-*) die "a tiny guest \"$1\"? (nothing, or ro)" ;;
+static) name=tiny-static ;;
+*) die "a tiny guest \"$1\"? (nothing, ro or static)" ;;
 esac
 apt_ready
 work_dir
 build=$(agent_build)
 agent=$build/guest-agent/moult-agent
+[ $name != tiny-static ] || agent=$agent-static
 [ -x "$agent" ] || die "there is no $agent: cmake --preset faults && ninja -C build/faults"
 targetfs=$(targetfs "$build")
 kernel
@@ -47,14 +50,16 @@ if [ ! -e "$image/disk.img" ]; then
                 [ -e "$r/$applet" ] || ln -s /bin/busybox "$r/$applet"
         done
         ln -sf /bin/busybox "$r/sbin/init"
-        # Independent witnesses of metadata that busybox has no tool for, and a tar that keeps all of it.
-        rm -f "$r/bin/tar" "$r/usr/bin/tar"
-        copy_program "$r" /usr/bin/tar
-        copy_program "$r" /usr/bin/getfattr
-        copy_program "$r" /usr/bin/setfattr
-        copy_program "$r" /usr/sbin/getcap
-        copy_program "$r" /usr/bin/lsattr
-        copy_program "$r" /usr/bin/chattr
+        if [ $name != tiny-static ]; then
+                # Independent witnesses of metadata that busybox has no tool for, and a tar that keeps all of it.
+                rm -f "$r/bin/tar" "$r/usr/bin/tar"
+                copy_program "$r" /usr/bin/tar
+                copy_program "$r" /usr/bin/getfattr
+                copy_program "$r" /usr/bin/setfattr
+                copy_program "$r" /usr/sbin/getcap
+                copy_program "$r" /usr/bin/lsattr
+                copy_program "$r" /usr/bin/chattr
+        fi
         copy_program "$r" "$agent" /usr/sbin/moult-agent
         [ -z "$targetfs" ] || copy_program "$r" "$targetfs" /usr/sbin/moult-targetfs
         ln -s ../sbin/moult-agent "$r/usr/bin/moult-agent"
