@@ -18,6 +18,7 @@ enum {
         SETTING_IMMUTABLE,
         SETTING_CONCURRENT,
         SETTING_BYTES,
+        SETTING_AUDIT_LOG,
         SETTING_LOG_LEVEL,
         SETTINGS
 };
@@ -38,6 +39,8 @@ static const struct setting {
         [SETTING_CONCURRENT] = {"concurrent-pushes", "8", "N", "so many pushes talk to their guests at once"},
         [SETTING_BYTES] = {"concurrent-bytes", "0", "N[K|M|G|T]",
                            "so many bytes of packs are staged at once; 0: any"},
+        [SETTING_AUDIT_LOG] = {"audit-log", NULL, "PATH|none",
+                               "who asked for what, as JSON lines (audit.log in the state directory)"},
         [SETTING_LOG_LEVEL] = {"log-level", "info", "LEVEL", "debug, info, notice, warning or error"},
 };
 
@@ -119,6 +122,13 @@ static gboolean read_file(const char *path, char *values[SETTINGS], GError **err
         return TRUE;
 }
 
+static char *audit_path(const char *setting, const char *state_dir)
+{
+        if (!setting)
+                return g_build_filename(state_dir, "audit.log", NULL);
+        return g_str_equal(setting, "none") ? NULL : g_strdup(setting);
+}
+
 struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit, GError **error)
 {
         char *values[SETTINGS] = {NULL};
@@ -160,6 +170,7 @@ struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit
                 c->socket_group = g_steal_pointer(&values[SETTING_SOCKET_GROUP]);
                 c->trust_dir = g_steal_pointer(&values[SETTING_TRUST]);
                 c->tls_listen = g_steal_pointer(&values[SETTING_TLS_LISTEN]);
+                c->audit_log = audit_path(values[SETTING_AUDIT_LOG], c->state_dir);
                 c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
                 if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
                         g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
@@ -185,5 +196,6 @@ void host_config_free(struct host_config *c)
         g_free(c->socket_group);
         g_free(c->trust_dir);
         g_free(c->tls_listen);
+        g_free(c->audit_log);
         g_free(c);
 }

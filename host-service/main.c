@@ -17,6 +17,12 @@ static gboolean on_signal(gpointer user)
         return G_SOURCE_CONTINUE;
 }
 
+/* The audit log follows its path by itself: a rotation needs no signal, and one must not end us. */
+static gboolean on_hangup(gpointer user)
+{
+        return G_SOURCE_CONTINUE;
+}
+
 static int run(const struct host_config *config)
 {
         g_autoptr(GError) error = NULL;
@@ -31,6 +37,7 @@ static int run(const struct host_config *config)
         if (service) {
                 g_unix_signal_add(SIGTERM, on_signal, loop);
                 g_unix_signal_add(SIGINT, on_signal, loop);
+                g_unix_signal_add(SIGHUP, on_hangup, NULL);
                 event_log(EVENT_INFO, "moultd-ready", "serving", "socket", config->socket, "state-dir",
                           config->state_dir, "version", MOULT_VERSION, NULL);
                 g_main_loop_run(loop);

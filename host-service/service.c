@@ -18,6 +18,7 @@ struct Service {
         RolloutManager *rollouts;
         Metrics *metrics;
         Store *store;
+        AuditLog *audit;
         Api *api;
 };
 
@@ -53,6 +54,11 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         s->rollouts = rollout_manager_new(env, s->catalogue, s->jobs, s->pushes);
         s->store = store_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                              config->trust_dir);
+        if (config->audit_log) {
+                s->audit = api_config.audit = audit_log_new(config->audit_log, error);
+                if (!s->audit)
+                        return FALSE;
+        }
         /* The socket before the jobs: a second moultd ends here, before it touches a VM. */
         s->api = api_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                          &api_config, error);
@@ -82,6 +88,7 @@ void service_free(Service *s)
         g_clear_pointer(&s->releases, releases_free);
         g_clear_pointer(&s->jobs, jobs_free);
         g_clear_pointer(&s->housekeeping, housekeeping_free);
+        g_clear_pointer(&s->audit, audit_log_free);
         g_clear_pointer(&s->metrics, metrics_free);
         g_clear_pointer(&s->identity, tls_identity_free);
         g_clear_pointer(&s->catalogue, catalogue_close);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "host-service/api/audit.h"
 #include "host-service/api/call.h"
 #include "host-service/api/connections.h"
 #include "host-service/api/event_stream.h"
@@ -264,6 +265,7 @@ static void dispatch(struct api_call *call, const char *raw_path, GBytes *body)
         const char *key = soup_message_headers_get_one(soup_server_message_get_request_headers(call->msg),
                                                        "Idempotency-Key");
         g_autofree char *why = content_refusal(call, body), *hash = NULL;
+        g_autoptr(GError) error = NULL;
 
         if (!why && key && idempotency_key_refusal(key))
                 why = g_strdup_printf("the Idempotency-Key %s", idempotency_key_refusal(key));
@@ -272,7 +274,9 @@ static void dispatch(struct api_call *call, const char *raw_path, GBytes *body)
                 call_free(call);
                 return;
         }
-        if (g_str_equal(call->route->method, "POST")) {
+        if (!audit_asked(call, &error)) {
+                call_fail(call, error);
+        } else if (g_str_equal(call->route->method, "POST")) {
                 hash = hash_request(call, raw_path, body);
                 act_post(call, key, hash);
         } else {
@@ -282,6 +286,7 @@ static void dispatch(struct api_call *call, const char *raw_path, GBytes *body)
                 return;
         if (call->changed_vm && call->status < 300)
                 call->api->guests->ops->vm_changed(call->api->guests->self, call->changed_vm);
+        audit_answered(call);
         call_write_answer(call);
         call_free(call);
 }
@@ -292,6 +297,14 @@ static gboolean is_json(SoupServerMessage *msg)
                 soup_message_headers_get_content_type(soup_server_message_get_request_headers(msg), NULL);
 
         return g_strcmp0(type, "application/json") == 0;
+}
+
+/* A copy. */
+static struct api_caller caller_of(Api *api, SoupServerMessage *msg)
+{
+        const struct api_caller *c = api_peers_caller(api_connections_peers(api->connections), msg);
+
+        return c ? api_caller_copy(c) : (struct api_caller){0};
 }
 
 static void on_request(SoupServer *server, SoupServerMessage *msg, const char *path, GHashTable *unused,
@@ -324,6 +337,7 @@ static void on_request(SoupServer *server, SoupServerMessage *msg, const char *p
         call->api = api;
         call->route = route;
         call->msg = msg;
+        call->caller = caller_of(api, msg);
         memcpy(call->params, params, sizeof params);
         call->query = parse_query(g_uri_get_query(uri));
         if (request->taken > API_BODY_MAX) {

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "host-service/audit_log.h"
 #include "host-service/catalogue/catalogue.h"
 #include "host-service/guest_view.h"
 #include "host-service/jobs/jobs.h"
@@ -17,6 +18,7 @@ typedef struct Api Api;
 
 struct api_config {
         Metrics *metrics;         /* or NULL: nothing is counted */
+        AuditLog *audit;          /* or NULL: nothing is written down */
         const char *socket;       /* path */
         const char *socket_group; /* or NULL */
         const char *trust_dir;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/error.h"
+#include "host-service/api/audit.h"
 
 guint call_status_of(const GError *error)
 {
@@ -128,6 +129,8 @@ void call_later(struct api_call *call)
 
 void call_done(struct api_call *call)
 {
+        if (call->api)
+                audit_answered(call);
         if (call->msg) {
                 SoupServerMessage *msg = g_steal_pointer(&call->msg);
 
@@ -152,6 +155,8 @@ void call_free(struct api_call *call)
         g_clear_pointer(&call->answer, json_object_unref);
         g_clear_pointer(&call->kept, json_object_unref);
         g_free(call->text);
+        api_caller_clear(&call->caller);
+        g_free(call->audit_id);
         g_free(call);
 }
 

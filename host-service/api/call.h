@@ -4,6 +4,7 @@
 #include <libsoup/soup.h>
 
 #include "host-service/api/api.h"
+#include "host-service/api/caller.h"
 #include "host-service/api/fields.h"
 #include "host-service/catalogue/json.h"
 #include "host-service/catalogue/push_options.h"
@@ -30,6 +31,8 @@ struct api_call {
         Api *api; /* NULL once the API is gone: only free */
         const struct api_route *route;
         SoupServerMessage *msg;
+        struct api_caller caller;
+        char *audit_id;               /* its lines in the audit log; NULL: it has none, or has all */
         char *params[API_PARAMS_MAX]; /* of the path, in order */
         GHashTable *query;            /* text -> text; never NULL */
         JsonObject *body;             /* never NULL for a POST: {} if there was none */

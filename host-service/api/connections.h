@@ -1,9 +1,7 @@
-/* host-service/api/connections.h - who may be connected: the API's Unix socket, with a limit on its peers.
- *
- * A full house does not lock out the administrator: the connection that has been idle longest makes room. */
+/* host-service/api/connections.h - the API's Unix socket: whoever may write to it may do everything. */
 #pragma once
 
-#include <libsoup/soup.h>
+#include "host-service/api/peers.h"
 
 #define API_CONNECTIONS_MAX 128
 
@@ -13,5 +11,6 @@ struct api_connections;
  * nobody answers at is replaced; BUSY if somebody does. */
 struct api_connections *api_connections_new(SoupServer *server, const char *path, const char *group,
                                             GError **error);
-guint api_connections_count(const struct api_connections *c);
+/* Borrowed. */
+const struct api_peers *api_connections_peers(const struct api_connections *c);
 void api_connections_free(struct api_connections *c);

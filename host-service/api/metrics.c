@@ -23,7 +23,7 @@ static gboolean look_around(Api *api, struct metrics_view *ret, GError **error)
                 ret->vms_serial += g_strcmp0(s.transport, "virtio-serial") == 0;
                 ret->vms_qmp += s.qmp ? 1 : 0;
         }
-        ret->connections = api_connections_count(api->connections);
+        ret->connections = api_peers_count(api_connections_peers(api->connections));
         ret->streams = api_streams_count(api->streams);
         ret->trusted_keys = trust ? trust_store_count(trust) : 0;
         return TRUE;
