@@ -18,6 +18,7 @@ enum {
         SETTING_IMMUTABLE,
         SETTING_CONCURRENT,
         SETTING_BYTES,
+        SETTING_API_LISTEN,
         SETTING_AUDIT_LOG,
         SETTING_LOG_LEVEL,
         SETTINGS
@@ -39,6 +40,8 @@ static const struct setting {
         [SETTING_CONCURRENT] = {"concurrent-pushes", "8", "N", "so many pushes talk to their guests at once"},
         [SETTING_BYTES] = {"concurrent-bytes", "0", "N[K|M|G|T]",
                            "so many bytes of packs are staged at once; 0: any"},
+        [SETTING_API_LISTEN] = {"api-listen", NULL, "ADDR:PORT",
+                                "serve the API over TLS too, to holders of API tokens"},
         [SETTING_AUDIT_LOG] = {"audit-log", NULL, "PATH|none",
                                "who asked for what, as JSON lines (audit.log in the state directory)"},
         [SETTING_LOG_LEVEL] = {"log-level", "info", "LEVEL", "debug, info, notice, warning or error"},
@@ -169,6 +172,7 @@ struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit
                 c->socket = g_steal_pointer(&values[SETTING_SOCKET]);
                 c->socket_group = g_steal_pointer(&values[SETTING_SOCKET_GROUP]);
                 c->trust_dir = g_steal_pointer(&values[SETTING_TRUST]);
+                c->api_listen = g_steal_pointer(&values[SETTING_API_LISTEN]);
                 c->tls_listen = g_steal_pointer(&values[SETTING_TLS_LISTEN]);
                 c->audit_log = audit_path(values[SETTING_AUDIT_LOG], c->state_dir);
                 c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
@@ -196,6 +200,7 @@ void host_config_free(struct host_config *c)
         g_free(c->socket_group);
         g_free(c->trust_dir);
         g_free(c->tls_listen);
+        g_free(c->api_listen);
         g_free(c->audit_log);
         g_free(c);
 }

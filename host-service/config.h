@@ -14,6 +14,7 @@ typedef struct host_config {      /* filled once; const from then on */
         char *socket_group;       /* or NULL: the group that moultd runs as */
         char *trust_dir;          /* /etc/moult/trusted.d */
         char *tls_listen;         /* "ADDR:PORT" or NULL: no TLS */
+        char *api_listen;         /* "ADDR:PORT" or NULL: the API is on its socket only */
         char *audit_log;          /* NULL: none */
         gboolean immutable_packs; /* sealed packs get the immutable attribute where there is one */
         guint concurrent_pushes;  /* that talk to their guests at once; 1..CONCURRENT_PUSHES_MAX */

@@ -1,17 +1,21 @@
 /* host-service/api/api.c - the HTTP server: gates, dispatch, Idempotency-Key. */
 #include "host-service/api/api.h"
 
+#include <openssl/crypto.h>
 #include <string.h>
 
 #include "host-service/api/audit.h"
 #include "host-service/api/call.h"
 #include "host-service/api/connections.h"
 #include "host-service/api/event_stream.h"
+#include "host-service/api/guard.h"
 #include "host-service/api/refusal.h"
+#include "host-service/api/tls_listener.h"
 #include "host-service/catalogue/idempotency.h"
 #include "host-service/catalogue/operations.h"
 
 #define UNFINISHED_MAX 1000
+#define IDENTITY_MAX   65536u
 
 /* What guests asked for themselves does not count: it has its own bound (push/upgrade_request.h), and must
  * not lock operators out. */
@@ -286,6 +290,8 @@ static void dispatch(struct api_call *call, const char *raw_path, GBytes *body)
                 return;
         if (call->changed_vm && call->status < 300)
                 call->api->guests->ops->vm_changed(call->api->guests->self, call->changed_vm);
+        if (call->token_revoked && call->status < 300 && call->api->tls)
+                api_peers_shut(api_tls_listener_peers(call->api->tls));
         audit_answered(call);
         call_write_answer(call);
         call_free(call);
@@ -304,7 +310,35 @@ static struct api_caller caller_of(Api *api, SoupServerMessage *msg)
 {
         const struct api_caller *c = api_peers_caller(api_connections_peers(api->connections), msg);
 
+        if (!c && api->tls)
+                c = api_peers_caller(api_tls_listener_peers(api->tls), msg);
+
         return c ? api_caller_copy(c) : (struct api_caller){0};
+}
+
+/* FALSE: refused, and answered. */
+static gboolean admit(Api *api, SoupServerMessage *msg, const struct api_route *route,
+                      struct api_caller *caller)
+{
+        const char *authorization =
+                soup_message_headers_get_one(soup_server_message_get_request_headers(msg), "Authorization");
+        g_autoptr(GError) error = NULL;
+        g_autoptr(JsonObject) answer = NULL;
+        guint status = api_guard_admit(api->guard, route, authorization, caller, &error);
+        SoupMessageHeaders *headers = soup_server_message_get_response_headers(msg);
+
+        if (!status)
+                return TRUE;
+        if (status == SOUP_STATUS_UNAUTHORIZED)
+                soup_message_headers_replace(headers, "WWW-Authenticate", "Bearer realm=\"moultd\"");
+        if (status == API_STATUS_TOO_MANY)
+                soup_message_headers_replace(headers, "Retry-After", "5");
+        else
+                audit_denied(api, caller, soup_server_message_get_method(msg),
+                             g_uri_get_path(soup_server_message_get_uri(msg)), status, error);
+        answer = call_error_json(error);
+        call_write(msg, status, answer);
+        return FALSE;
 }
 
 static void on_request(SoupServer *server, SoupServerMessage *msg, const char *path, GHashTable *unused,
@@ -319,9 +353,19 @@ static void on_request(SoupServer *server, SoupServerMessage *msg, const char *p
         g_autoptr(GBytes) body = NULL;
         char *params[API_PARAMS_MAX] = {NULL};
         const struct api_route *route = api_route_find(method, raw_path, params, &allow);
+        struct api_caller caller;
         struct api_call *call;
 
         request->route = route;
+        caller = caller_of(api, msg);
+        if (!admit(api, msg, route, &caller)) {
+                api_caller_clear(&caller);
+                for (guint i = 0; i < API_PARAMS_MAX; i++)
+                        g_free(params[i]);
+                return;
+        }
+        if (!route)
+                api_caller_clear(&caller);
         if (!route && allow) {
                 soup_message_headers_replace(soup_server_message_get_response_headers(msg), "Allow", allow);
                 refuse(msg, SOUP_STATUS_METHOD_NOT_ALLOWED, MOULT_ERROR_UNSUPPORTED,
@@ -337,7 +381,7 @@ static void on_request(SoupServer *server, SoupServerMessage *msg, const char *p
         call->api = api;
         call->route = route;
         call->msg = msg;
-        call->caller = caller_of(api, msg);
+        call->caller = caller;
         memcpy(call->params, params, sizeof params);
         call->query = parse_query(g_uri_get_query(uri));
         if (request->taken > API_BODY_MAX) {
@@ -356,6 +400,22 @@ static void on_request(SoupServer *server, SoupServerMessage *msg, const char *p
         dispatch(call, raw_path, body);
 }
 
+static gboolean listen_tls(Api *api, GError **error)
+{
+        g_autoptr(GBytes) pem = NULL;
+        g_autofree char *text = NULL;
+
+        if (!api->config.listen)
+                return TRUE;
+        pem = api->env->disk->read_file(api->env->self, "identity.pem", IDENTITY_MAX, error);
+        if (!pem)
+                return FALSE;
+        text = g_strndup(g_bytes_get_data(pem, NULL), g_bytes_get_size(pem));
+        api->tls = api_tls_listener_new(api->env, api->server, api->config.listen, text, error);
+        OPENSSL_cleanse(text, strlen(text));
+        return api->tls != NULL;
+}
+
 Api *api_new(const struct host_env *env, Catalogue *c, Jobs *jobs, Releases *releases,
              const struct guest_view *guests, const struct api_config *config, GError **error)
 {
@@ -372,10 +432,14 @@ Api *api_new(const struct host_env *env, Catalogue *c, Jobs *jobs, Releases *rel
         api->server = g_object_new(SOUP_TYPE_SERVER, "raw-paths", TRUE, "server-header",
                                    "moultd/" MOULT_VERSION, NULL);
         api->streams = api_streams_new(env, c);
+        api->guard = api_guard_new(env, c);
         soup_server_add_early_handler(api->server, NULL, on_headers, api, NULL);
         soup_server_add_handler(api->server, NULL, on_request, api, NULL);
         g_signal_connect(api->server, "request-finished", G_CALLBACK(on_over), api);
         g_signal_connect(api->server, "request-aborted", G_CALLBACK(on_over), api);
+        /* Whoever finds the socket finds the other door open too. */
+        if (!listen_tls(api, error))
+                return NULL;
         api->connections = api_connections_new(api->server, config->socket, config->socket_group, error);
         if (!api->connections)
                 return NULL;
@@ -389,7 +453,9 @@ void api_free(Api *api)
 
         if (!api)
                 return;
+        g_clear_pointer(&api->tls, api_tls_listener_free);
         g_clear_pointer(&api->connections, api_connections_free);
+        g_clear_pointer(&api->guard, api_guard_free);
         g_clear_pointer(&api->streams, api_streams_free);
         /* Those that answer later still will: they find nobody to tell. */
         g_hash_table_iter_init(&iter, api->calls);

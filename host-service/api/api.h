@@ -18,6 +18,7 @@ typedef struct Api Api;
 
 struct api_config {
         Metrics *metrics;         /* or NULL: nothing is counted */
+        const char *listen;       /* "ADDR:PORT" or NULL: only the Unix socket */
         AuditLog *audit;          /* or NULL: nothing is written down */
         const char *socket;       /* path */
         const char *socket_group; /* or NULL */

@@ -6,7 +6,8 @@
 #include "common/error.h"
 #include "common/events.h"
 
-#define BODY_MAX (128u * 1024u)
+#define BODY_MAX  (128u * 1024u)
+#define WORDS_MAX 256 /* of a stranger */
 
 /* Members whose texts are secrets. */
 static const char *const secrets[] = {"token"};
@@ -125,4 +126,33 @@ void audit_answered(struct api_call *call)
         if (!audit_log_write(call->api->config.audit, line, FALSE, &error))
                 event_log(EVENT_ERROR, "audit-not-written", error->message, "request", call->audit_id, NULL);
         g_clear_pointer(&call->audit_id, g_free);
+}
+
+static void add_words(JsonObject *line, const char *member, const char *words)
+{
+        g_autofree char *cut = g_strndup(words, WORDS_MAX), *valid = g_utf8_make_valid(cut, -1);
+
+        json_object_set_string_member(line, member, valid);
+}
+
+void audit_denied(Api *api, const struct api_caller *caller, const char *method, const char *path,
+                  guint status, const GError *why)
+{
+        g_autoptr(GError) error = NULL;
+        JsonObject *line;
+
+        event_log(EVENT_NOTICE, "api-denied", why->message, "address", caller->address, "token",
+                  caller->token, NULL);
+        if (!api->config.audit)
+                return;
+        line = json_object_new();
+        json_object_set_time(line, "time", host_wall_us(api->env));
+        json_object_set_string_member(line, "phase", "denied");
+        json_object_set_object_member(line, "who", api_caller_json(caller));
+        add_words(line, "method", method);
+        add_words(line, "path", path);
+        json_object_set_int_member(line, "status", status);
+        json_object_set_string_member(line, "text", why->message);
+        if (!audit_log_write(api->config.audit, line, FALSE, &error))
+                event_log(EVENT_ERROR, "audit-not-written", error->message, NULL);
 }

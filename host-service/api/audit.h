@@ -13,3 +13,6 @@
 gboolean audit_asked(struct api_call *call, GError **error);
 /* Only if audit_asked() has written something. */
 void audit_answered(struct api_call *call);
+/* Somebody was turned away; best effort. */
+void audit_denied(Api *api, const struct api_caller *caller, const char *method, const char *path,
+                  guint status, const GError *why);

@@ -22,6 +22,8 @@ struct Api {
         SoupServer *server;
         struct api_connections *connections;
         struct api_streams *streams;
+        struct api_tls_listener *tls; /* NULL: no network */
+        struct api_guard *guard;
         gint64 started_us; /* monotonic */
         GHashTable *calls; /* struct api_call that are answered later */
 };
@@ -41,6 +43,7 @@ struct api_call {
         const char *text_type; /* of @text, static; NULL: the answer is @answer */
         char *text;
         JsonObject *kept;       /* what an Idempotency-Key keeps instead: without secrets; NULL: the answer */
+        gboolean token_revoked; /* connections over the network are ended */
         const char *changed_vm; /* the guests' side is told of it once the change is on record */
         gboolean later;
         gulong gone_handler;
@@ -116,6 +119,9 @@ gboolean api_operations_list(struct api_call *call, GError **error);
 gboolean api_operations_get(struct api_call *call, GError **error);
 gboolean api_operations_cancel(struct api_call *call, GError **error);
 gboolean api_operations_plan(struct api_call *call, GError **error);
+gboolean api_tokens_add(struct api_call *call, GError **error);
+gboolean api_tokens_list(struct api_call *call, GError **error);
+gboolean api_tokens_revoke(struct api_call *call, GError **error);
 gboolean api_events_get(struct api_call *call, GError **error);
 
 /* Refuses with BUSY when too many operations are unfinished. */

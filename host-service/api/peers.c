@@ -134,6 +134,18 @@ void api_peers_add(struct api_peers *a, GIOStream *stream, GSocket *socket, GSoc
                 g_hash_table_remove(a->peers, p->address);
 }
 
+void api_peers_shut(struct api_peers *a)
+{
+        struct peer *p;
+        GHashTableIter iter;
+
+        g_hash_table_iter_init(&iter, a->peers);
+        while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&p)) {
+                p->leaving = TRUE;
+                g_socket_shutdown(p->socket, TRUE, TRUE, NULL);
+        }
+}
+
 guint api_peers_count(const struct api_peers *a)
 {
         return g_hash_table_size(a->peers);

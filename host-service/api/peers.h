@@ -17,6 +17,8 @@ void api_peers_free(struct api_peers *p);
  * Takes @caller's strings. */
 void api_peers_add(struct api_peers *p, GIOStream *stream, GSocket *socket, GSocketAddress *local,
                    GSocketAddress *address, struct api_caller *caller);
+/* Ends every connection; who may will be back. */
+void api_peers_shut(struct api_peers *p);
 guint api_peers_count(const struct api_peers *p);
 /* Who sent it; NULL: not one of these. Borrowed. */
 const struct api_caller *api_peers_caller(const struct api_peers *p, SoupServerMessage *msg);

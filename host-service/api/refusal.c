@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "host-service/api/caller.h"
 #include "host-service/catalogue/operations.h"
 #include "host-service/catalogue/pushes.h"
 #include "proto/limits.h"
@@ -142,6 +143,13 @@ const char *file_path_refusal(const char *text)
         if (strlen(text) > LIMIT_PATH_BYTES)
                 return "must be at most 4095 bytes long";
         return NULL;
+}
+
+const char *scope_refusal(const char *text)
+{
+        ApiScope scope;
+
+        return api_scope_parse(text, &scope) ? NULL : "must be one of read, push, admin";
 }
 
 const char *socket_path_refusal(const char *text)

@@ -20,6 +20,7 @@ const char *socket_path_refusal(const char *text); /* absolute, and a socket add
 const char *file_path_refusal(const char *text);
 #define JOIN_TOKEN_PREFIX "moult1:" /* of the whole token; a request gives only the secret in it */
 const char *join_token_refusal(const char *text);
+const char *scope_refusal(const char *text);
 const char *idempotency_key_refusal(const char *text);
 
 /* The whole text, before a parser sees it: only what JSON allows outside of strings, and not nested deeper

@@ -6,6 +6,7 @@
 #include "host-service/store/store.h"
 #include "proto/limits.h"
 
+#define TOKEN_LIFE_MAX_S       (10 * 366 * 24 * 3600)
 #define VMS_IN_PUSH_MAX        1024
 #define CONFIRM_TIMEOUT_MAX_MS (24 * 3600 * 1000)
 #define ROLLOUT_PAUSE_MAX_MS   (7 * CONFIRM_TIMEOUT_MAX_MS)
@@ -145,6 +146,13 @@ static const struct field events_query[] = {
         {0},
 };
 
+static const struct field token_body[] = {
+        {"name", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"scope", FIELD_TEXT, TRUE, 0, 0, scope_refusal},
+        {"expires_s", FIELD_NUMBER, FALSE, 1, TOKEN_LIFE_MAX_S, NULL},
+        {0},
+};
+
 #define VM                                                                                                   \
         {                                                                                                    \
                 vm_name_refusal                                                                              \
@@ -186,6 +194,9 @@ const struct api_route api_routes[] = {
         {"GET", "/v1/operations/{id}", ID, NULL, NULL, NULL, api_operations_get},
         {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, api_operations_cancel},
         {"GET", "/v1/operations/{id}/plan", ID, plan_query, NULL, NULL, api_operations_plan},
+        {"GET", "/v1/tokens", {NULL}, NULL, NULL, NULL, api_tokens_list},
+        {"POST", "/v1/tokens", {NULL}, NULL, token_body, NULL, api_tokens_add},
+        {"DELETE", "/v1/tokens/{name}", VM, NULL, NULL, NULL, api_tokens_revoke},
         {"GET", "/v1/events", {NULL}, events_query, NULL, NULL, api_events_get},
 };
 const guint api_route_count = G_N_ELEMENTS(api_routes);

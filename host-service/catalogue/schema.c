@@ -110,6 +110,12 @@ static const char version_7[] =
         "ALTER TABLE pushes ADD COLUMN held_back INTEGER NOT NULL DEFAULT 0;"
         "ALTER TABLE pushes ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;";
 
+/* Who may come over the network. digest: SHA-256 of the secret, in hex. */
+static const char version_8[] = "CREATE TABLE tokens ("
+                                " name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, scope TEXT NOT NULL,"
+                                " created INTEGER NOT NULL, expires INTEGER NOT NULL DEFAULT 0,"
+                                " revoked INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;";
+
 const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4,
-                                            version_5, version_6, version_7};
+                                            version_5, version_6, version_7, version_8};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

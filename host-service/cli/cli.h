@@ -14,6 +14,8 @@ typedef enum {
         CLI_PROGRESS_NONE
 } CliProgress;
 
+/* What docs and examples use for api-listen. */
+#define CLI_DEFAULT_PORT   7444
 #define CLI_DEFAULT_SOCKET "/run/moult/moultd.sock"
 /* Where this host keeps the public keys whose releases it trusts; moultd uses the same. */
 #define CLI_DEFAULT_TRUST "/etc/moult/trusted.d"
@@ -21,11 +23,15 @@ typedef enum {
 typedef struct {
         CliFormat format;
         CliProgress progress;
-        char *socket;              /* owned; NULL: the environment, or the default */
-        FILE *out;                 /* results */
-        FILE *err;                 /* progress, warnings, errors */
+        char *socket;     /* owned; NULL: the environment, or the default */
+        char *host;       /* owned; HOST[:PORT] of a moultd elsewhere; NULL: the environment, or none */
+        char *token_file; /* owned; NULL: the environment, or the default */
+        FILE *out;        /* results */
+        FILE *err;        /* progress, warnings, errors */
         GCancellable *cancellable; /* fired by Ctrl-C and SIGTERM */
 } Cli;
 
 void cli_clear(Cli *cli);
 const char *cli_socket(const Cli *cli);
+/* HOST[:PORT] of a moultd to be asked over the network; NULL: the one behind cli_socket(). */
+const char *cli_host(const Cli *cli);

@@ -1,13 +1,16 @@
-/* host-service/cli/client.c - asking moultd: HTTP and JSON over its Unix socket. */
+/* host-service/cli/client.c - asking moultd: HTTP and JSON over its Unix socket, or over TLS. */
 #include "host-service/cli/client.h"
 
 #include <gio/gunixsocketaddress.h>
 #include <libsoup/soup.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #include "common/error.h"
 #include "host-service/cli/exit_code.h"
 #include "host-service/cli/output.h"
+#include "host-service/cli/token_file.h"
+#include "proto/tls_identity.h"
 
 #define REQUEST_TIMEOUT_S 90 /* longer than moultd waits for a guest */
 #define ANSWER_MAX        (256u * 1024u * 1024u)
@@ -18,17 +21,48 @@
 struct Client {
         Cli *cli;
         SoupSession *session;
+        char *base;       /* of every URI */
+        TokenFile *token; /* NULL: over the Unix socket */
+        GError *unusable; /* why nobody can be asked; or NULL */
 };
+
+static SoupSession *new_session(GSocketAddress *address)
+{
+        return soup_session_new_with_options("remote-connectable", address, "timeout", REQUEST_TIMEOUT_S,
+                                             "user-agent", "moult/" MOULT_VERSION, NULL);
+}
+
+static void begin_remote(Client *c, const char *host)
+{
+        g_autoptr(GSocketConnectable) parsed = g_network_address_parse(host, CLI_DEFAULT_PORT, NULL);
+        const char *name = parsed ? g_network_address_get_hostname(G_NETWORK_ADDRESS(parsed)) : NULL;
+
+        c->session = new_session(NULL);
+        /* Whom we trust is in the token file, and nowhere else. */
+        soup_session_set_tls_database(c->session, NULL);
+        if (!name || !*name) {
+                g_set_error(&c->unusable, CLI_ERROR, CLI_ERROR_USAGE, "\"%s\" is not HOST or HOST:PORT",
+                            host);
+                return;
+        }
+        c->base = g_strdup_printf(strchr(name, ':') ? "https://[%s]:%u" : "https://%s:%u", name,
+                                  g_network_address_get_port(G_NETWORK_ADDRESS(parsed)));
+        c->token = token_file_read(c->cli, &c->unusable);
+}
 
 Client *client_new(Cli *cli)
 {
         Client *c = g_new0(Client, 1);
-        g_autoptr(GSocketAddress) address = g_unix_socket_address_new(cli_socket(cli));
 
         c->cli = cli;
-        c->session =
-                soup_session_new_with_options("remote-connectable", address, "timeout", REQUEST_TIMEOUT_S,
-                                              "user-agent", "moult/" MOULT_VERSION, NULL);
+        if (cli_host(cli)) {
+                begin_remote(c, cli_host(cli));
+        } else {
+                g_autoptr(GSocketAddress) address = g_unix_socket_address_new(cli_socket(cli));
+
+                c->session = new_session(address);
+                c->base = g_strdup("http://moultd");
+        }
         return c;
 }
 
@@ -38,6 +72,9 @@ void client_free(Client *c)
                 return;
         soup_session_abort(c->session);
         g_object_unref(c->session);
+        g_free(c->base);
+        token_file_free(c->token);
+        g_clear_error(&c->unusable);
         g_free(c);
 }
 
@@ -69,6 +106,21 @@ static void explain_silence(Client *c, GError *cause, GError **error)
 {
         if (g_error_matches(cause, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
                 g_propagate_error(error, g_error_copy(cause));
+                return;
+        }
+        if (g_error_matches(cause, G_TLS_ERROR, G_TLS_ERROR_BAD_CERTIFICATE)) {
+                g_set_error(
+                        error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
+                        "whoever answers at %s has another key than the token file says, so the token was "
+                        "not sent: a reinstalled host (make a new token there), or somebody in between",
+                        cli_host(c->cli));
+                return;
+        }
+        if (c->token) {
+                g_set_error(error, CLI_ERROR, CLI_ERROR_DAEMON,
+                            "moultd does not answer at %s: %s; does it run there with api-listen, and does a "
+                            "firewall let you through?",
+                            cli_host(c->cli), cause->message);
                 return;
         }
         const char *next =
@@ -106,11 +158,48 @@ static void explain_status(SoupMessage *msg, JsonNode *node, GError **error)
                             "%s%s%s", text, hint ? "\n" : "", hint ? hint : "");
 }
 
-static SoupMessage *new_message(const char *method, const char *path)
+/* The key decides, nothing else: no authority, no name, no date (docs/decisions/0005-tls-pins.md). */
+static gboolean on_certificate(SoupMessage *msg, GTlsCertificate *certificate, GTlsCertificateFlags errors,
+                               gpointer user)
 {
-        g_autofree char *uri = g_strconcat("http://moultd", path, NULL);
+        const Client *c = user;
+        g_autoptr(GByteArray) der = NULL;
+        guint8 fingerprint[DIGEST_SIZE];
+        const guint8 *at;
+        gboolean ok = FALSE;
+        X509 *cert;
 
-        return soup_message_new(method, uri);
+        g_object_get(certificate, "certificate", &der, NULL);
+        at = der ? der->data : NULL;
+        cert = der ? d2i_X509(NULL, &at, (long)der->len) : NULL;
+        if (cert)
+                ok = tls_fingerprint(cert, fingerprint) &&
+                     memcmp(fingerprint, c->token->fingerprint, DIGEST_SIZE) == 0;
+        X509_free(cert);
+        return ok;
+}
+
+static SoupMessage *new_message(Client *c, const char *method, const char *path)
+{
+        g_autofree char *uri = g_strconcat(c->base ? c->base : "http://moultd", path, NULL);
+        SoupMessage *msg = soup_message_new(method, uri);
+
+        if (c->token) {
+                g_autofree char *bearer = g_strconcat("Bearer ", c->token->secret, NULL);
+
+                soup_message_headers_replace(soup_message_get_request_headers(msg), "Authorization", bearer);
+                soup_message_set_flags(msg, SOUP_MESSAGE_NO_REDIRECT);
+                g_signal_connect(msg, "accept-certificate", G_CALLBACK(on_certificate), c);
+        }
+        return msg;
+}
+
+/* TRUE if somebody can be asked. */
+static gboolean is_usable(const Client *c, GError **error)
+{
+        if (c->unusable)
+                g_propagate_error(error, g_error_copy(c->unusable));
+        return !c->unusable;
 }
 
 static GBytes *read_all(GInputStream *in, GCancellable *cancellable, GError **error)
@@ -138,6 +227,10 @@ static GBytes *read_all(GInputStream *in, GCancellable *cancellable, GError **er
 static JsonNode *send_once(Client *c, SoupMessage *msg, gboolean *ret_silent, GError **error)
 {
         g_autoptr(GError) cause = NULL;
+
+        *ret_silent = FALSE;
+        if (!is_usable(c, error))
+                return NULL;
         g_autoptr(GInputStream) in = soup_session_send(c->session, msg, c->cli->cancellable, &cause);
         g_autoptr(GBytes) body = in ? read_all(in, c->cli->cancellable, &cause) : NULL;
         g_autoptr(JsonParser) parser = json_parser_new();
@@ -164,7 +257,7 @@ static JsonNode *send_once(Client *c, SoupMessage *msg, gboolean *ret_silent, GE
 
 JsonNode *client_get(Client *c, const char *path, GError **error)
 {
-        g_autoptr(SoupMessage) msg = new_message("GET", path);
+        g_autoptr(SoupMessage) msg = new_message(c, "GET", path);
         gboolean silent;
 
         return send_once(c, msg, &silent, error);
@@ -172,7 +265,7 @@ JsonNode *client_get(Client *c, const char *path, GError **error)
 
 JsonNode *client_delete(Client *c, const char *path, GError **error)
 {
-        g_autoptr(SoupMessage) msg = new_message("DELETE", path);
+        g_autoptr(SoupMessage) msg = new_message(c, "DELETE", path);
         gboolean silent;
 
         return send_once(c, msg, &silent, error);
@@ -234,7 +327,7 @@ JsonNode *client_post(Client *c, const char *path, JsonObject *body, const char 
         if (key && !check_key(key, error))
                 return NULL;
         for (unsigned tries = 1;; tries++) {
-                g_autoptr(SoupMessage) msg = new_message("POST", path);
+                g_autoptr(SoupMessage) msg = new_message(c, "POST", path);
                 g_autoptr(GError) cause = NULL;
                 gboolean silent;
 
@@ -258,10 +351,12 @@ JsonNode *client_post(Client *c, const char *path, JsonObject *body, const char 
 
 GInputStream *client_open_events(Client *c, const char *path, gint64 after, GError **error)
 {
-        g_autoptr(SoupMessage) msg = new_message("GET", path);
+        g_autoptr(SoupMessage) msg = new_message(c, "GET", path);
         g_autofree char *id = g_strdup_printf("%" G_GINT64_FORMAT, after);
         g_autoptr(GError) cause = NULL;
 
+        if (!is_usable(c, error))
+                return NULL;
         soup_message_headers_replace(soup_message_get_request_headers(msg), "Accept", "text/event-stream");
         soup_message_headers_replace(soup_message_get_request_headers(msg), "Last-Event-ID", id);
         g_autoptr(GInputStream) in = soup_session_send(c->session, msg, c->cli->cancellable, &cause);

@@ -9,6 +9,8 @@
 void cli_clear(Cli *cli)
 {
         g_clear_pointer(&cli->socket, g_free);
+        g_clear_pointer(&cli->host, g_free);
+        g_clear_pointer(&cli->token_file, g_free);
         g_clear_object(&cli->cancellable);
 }
 
@@ -19,6 +21,15 @@ const char *cli_socket(const Cli *cli)
         if (cli->socket)
                 return cli->socket;
         return env && *env ? env : CLI_DEFAULT_SOCKET;
+}
+
+const char *cli_host(const Cli *cli)
+{
+        const char *env = g_getenv("MOULT_HOST");
+
+        if (cli->socket || cli->host)
+                return cli->host;
+        return env && *env ? env : NULL;
 }
 
 gboolean command_usage_error(GError **error, const char *format, ...)
@@ -84,6 +95,10 @@ static void add_common(GOptionContext *context, Cli *cli, gboolean *help)
                  "How to show progress, on standard error: auto (default), bar, plain, json, none", "HOW"},
                 {"socket", 0, 0, G_OPTION_ARG_FILENAME, &cli->socket,
                  "moultd's socket (else $MOULT_SOCKET, else " CLI_DEFAULT_SOCKET ")", "PATH"},
+                {"host", 0, 0, G_OPTION_ARG_STRING, &cli->host,
+                 "A moultd on another host, over TLS (else $MOULT_HOST)", "HOST[:PORT]"},
+                {"token-file", 0, 0, G_OPTION_ARG_FILENAME, &cli->token_file,
+                 "The API token for it (else $MOULT_TOKEN_FILE, else ~/.config/moult/token)", "FILE"},
                 {"help", 'h', 0, G_OPTION_ARG_NONE, help, "Show this help", NULL},
                 {0},
         };

@@ -32,3 +32,4 @@ extern const struct command command_push;
 extern const struct command command_rollback;
 extern const struct command command_rollout;
 extern const struct command command_status;
+extern const struct command command_token;
