@@ -98,7 +98,7 @@ static gboolean read_file(const char *path, char *values[SETTINGS], GError **err
 {
         g_autoptr(GKeyFile) file = g_key_file_new();
         g_autoptr(GError) why = NULL;
-        g_auto(GStrv) keys = NULL;
+        g_auto(GStrv) groups = NULL, keys = NULL;
 
         if (!g_key_file_load_from_file(file, path ? path : CONFIG_FILE, G_KEY_FILE_NONE, &why)) {
                 if (!path && g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT))
@@ -107,6 +107,14 @@ static gboolean read_file(const char *path, char *values[SETTINGS], GError **err
                             path ? path : CONFIG_FILE, why->message);
                 return FALSE;
         }
+        groups = g_key_file_get_groups(file, NULL);
+        for (GStrv g = groups; *g; g++)
+                if (!g_str_equal(*g, GROUP)) {
+                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                                    "configuration %s: there is no group [%s], only [" GROUP "]",
+                                    path ? path : CONFIG_FILE, *g);
+                        return FALSE;
+                }
         keys = g_key_file_get_keys(file, GROUP, NULL, NULL);
         for (GStrv k = keys; k && *k; k++) {
                 guint i = 0;
@@ -132,63 +140,102 @@ static char *audit_path(const char *setting, const char *state_dir)
         return g_str_equal(setting, "none") ? NULL : g_strdup(setting);
 }
 
+/* @values are complete. */
+static HostConfig *make_config(char *values[SETTINGS], GError **error)
+{
+        g_autoptr(HostConfig) c = g_new0(struct host_config, 1);
+
+        c->audit_log = audit_path(values[SETTING_AUDIT_LOG], values[SETTING_STATE_DIR]);
+        c->state_dir = g_strdup(values[SETTING_STATE_DIR]);
+        c->socket = g_strdup(values[SETTING_SOCKET]);
+        c->socket_group = g_strdup(values[SETTING_SOCKET_GROUP]);
+        c->trust_dir = g_strdup(values[SETTING_TRUST]);
+        c->api_listen = g_strdup(values[SETTING_API_LISTEN]);
+        c->tls_listen = g_strdup(values[SETTING_TLS_LISTEN]);
+        c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
+        if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "immutable-packs: \"%s\" is neither yes nor no", values[SETTING_IMMUTABLE]);
+                return NULL;
+        }
+        if (!find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
+            !find_count(values[SETTING_CONCURRENT], &c->concurrent_pushes, error) ||
+            !find_bytes(values[SETTING_BYTES], &c->concurrent_bytes, error))
+                return NULL;
+        return g_steal_pointer(&c);
+}
+
+/* As they would be in a file. */
+static void print_settings(char *const values[SETTINGS])
+{
+        printf("[" GROUP "]\n");
+        for (guint i = 0; i < SETTINGS; i++)
+                printf(values[i] ? "%s = %s\n" : "#%s =\n", settings[i].name, values[i]);
+}
+
+static gboolean parse_args(int *argc, char ***argv, const GOptionEntry *entries, GError **error)
+{
+        g_autoptr(GOptionContext) context = g_option_context_new("- moult's host service");
+
+        g_option_context_add_main_entries(context, entries, NULL);
+        if (!g_option_context_parse(context, argc, argv, error))
+                return FALSE;
+        if (*argc > 1) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "unexpected argument \"%s\"; see moultd --help", (*argv)[1]);
+                return FALSE;
+        }
+        return TRUE;
+}
+
+static HostConfig *config_of(const char *path, gboolean check, char *values[SETTINGS], int *ret_exit,
+                             GError **error)
+{
+        g_autoptr(HostConfig) c = NULL;
+
+        if (!read_file(path, values, error))
+                return NULL;
+        for (guint i = 0; i < SETTINGS; i++)
+                if (!values[i])
+                        values[i] = g_strdup(settings[i].fallback);
+        c = make_config(values, error);
+        if (!c || !check)
+                return g_steal_pointer(&c);
+        print_settings(values);
+        *ret_exit = 0;
+        return NULL;
+}
+
 struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit, GError **error)
 {
         char *values[SETTINGS] = {NULL};
         g_autofree char *path = NULL;
-        gboolean version = FALSE;
-        GOptionEntry entries[SETTINGS + 3] = {
+        gboolean version = FALSE, check = FALSE;
+        GOptionEntry entries[SETTINGS + 4] = {
                 {"config", 'c', 0, G_OPTION_ARG_FILENAME, &path, "settings (" CONFIG_FILE " if it is there)",
                  "FILE"},
+                {"check-config", 0, 0, G_OPTION_ARG_NONE, &check, "judge the settings, print them, and end",
+                 NULL},
                 {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "print the version and end", NULL},
         };
-        g_autoptr(GOptionContext) context = g_option_context_new("- moult's host service");
-        g_autoptr(HostConfig) c = NULL;
-        gboolean ok;
+        HostConfig *c = NULL;
 
         *ret_exit = -1;
         for (guint i = 0; i < SETTINGS; i++)
-                entries[i + 2] = (GOptionEntry){settings[i].name,    0,          0,
+                entries[i + 3] = (GOptionEntry){settings[i].name,    0,          0,
                                                 G_OPTION_ARG_STRING, &values[i], settings[i].help,
                                                 settings[i].argument};
-        g_option_context_add_main_entries(context, entries, NULL);
-        ok = g_option_context_parse(context, argc, argv, error);
-        if (ok && *argc > 1) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
-                            "unexpected argument \"%s\"; see moultd --help", (*argv)[1]);
-                ok = FALSE;
-        }
-        if (ok && version) {
+        if (!parse_args(argc, argv, entries, error)) {
+                /* the error says why */
+        } else if (version) {
                 printf("moultd %s\n", MOULT_VERSION);
                 *ret_exit = 0;
-                ok = FALSE;
-        }
-        if (ok && read_file(path, values, error)) {
-                for (guint i = 0; i < SETTINGS; i++)
-                        if (!values[i])
-                                values[i] = g_strdup(settings[i].fallback);
-                c = g_new0(struct host_config, 1);
-                c->state_dir = g_steal_pointer(&values[SETTING_STATE_DIR]);
-                c->socket = g_steal_pointer(&values[SETTING_SOCKET]);
-                c->socket_group = g_steal_pointer(&values[SETTING_SOCKET_GROUP]);
-                c->trust_dir = g_steal_pointer(&values[SETTING_TRUST]);
-                c->api_listen = g_steal_pointer(&values[SETTING_API_LISTEN]);
-                c->tls_listen = g_steal_pointer(&values[SETTING_TLS_LISTEN]);
-                c->audit_log = audit_path(values[SETTING_AUDIT_LOG], c->state_dir);
-                c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
-                if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
-                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
-                                    "immutable-packs: \"%s\" is neither yes nor no",
-                                    values[SETTING_IMMUTABLE]);
-                        g_clear_pointer(&c, host_config_free);
-                } else if (!find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
-                           !find_count(values[SETTING_CONCURRENT], &c->concurrent_pushes, error) ||
-                           !find_bytes(values[SETTING_BYTES], &c->concurrent_bytes, error))
-                        g_clear_pointer(&c, host_config_free);
+        } else {
+                c = config_of(path, check, values, ret_exit, error);
         }
         for (guint i = 0; i < SETTINGS; i++)
                 g_free(values[i]);
-        return g_steal_pointer(&c);
+        return c;
 }
 
 void host_config_free(struct host_config *c)

@@ -23,7 +23,8 @@ typedef struct host_config {      /* filled once; const from then on */
 } HostConfig;
 
 /* Reads argv (and --config FILE; /etc/moult/moultd.conf if it is there). NULL without an error: the program
- * should end now with status *ret_exit (--version). Errors: MALFORMED and those of reading files. */
+ * should end now with status *ret_exit (--version, --check-config). Errors: MALFORMED and those of reading
+ * files. */
 struct host_config *host_config_from_args(int *argc, char ***argv, int *ret_exit, GError **error);
 void host_config_free(struct host_config *c);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostConfig, host_config_free)

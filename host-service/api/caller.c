@@ -76,6 +76,10 @@ ApiScope api_scope_needed(const char *method, const char *pattern)
                 {"POST", "/v1/pushes", API_SCOPE_PUSH},
                 {"POST", "/v1/vms/{name}/rollback", API_SCOPE_PUSH},
                 {"POST", "/v1/operations/{id}/cancel", API_SCOPE_PUSH},
+                {"POST", "/v1/rollouts", API_SCOPE_PUSH},
+                {"POST", "/v1/rollouts/{id}/stop", API_SCOPE_PUSH},
+                {"POST", "/v1/rollouts/{id}/resume", API_SCOPE_PUSH},
+                {"POST", "/v1/rollouts/{id}/abort", API_SCOPE_PUSH},
                 {"GET", "/v1/tokens", API_SCOPE_ADMIN},
         };
 

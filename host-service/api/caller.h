@@ -6,7 +6,7 @@
 typedef enum {
         API_SCOPE_NONE,
         API_SCOPE_READ,  /* everything that changes nothing */
-        API_SCOPE_PUSH,  /* and pushes, rollbacks, cancelling */
+        API_SCOPE_PUSH,  /* and pushes, rollbacks, rollouts, cancelling */
         API_SCOPE_ADMIN, /* and everything else */
         API_SCOPE_MAX
 } ApiScope;
