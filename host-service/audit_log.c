@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/error.h"
@@ -106,4 +107,16 @@ gboolean audit_log_write(AuditLog *a, JsonObject *line, gboolean durable, GError
         if (durable && fdatasync(a->fd) < 0)
                 return moult_error_errno(error, errno, "syncing the audit log %s", a->path);
         return TRUE;
+}
+
+char *audit_log_problem(AuditLog *a)
+{
+        g_autoptr(GError) error = NULL;
+        struct statvfs st;
+
+        if (was_moved(a) && !open_file(a, &error))
+                return g_strdup(error->message);
+        if (fstatvfs(a->fd, &st) == 0 && st.f_bavail == 0)
+                return g_strdup_printf("the disk of the audit log %s is full", a->path);
+        return NULL;
 }

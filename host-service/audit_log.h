@@ -17,4 +17,6 @@ void audit_log_free(AuditLog *a);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AuditLog, audit_log_free)
 /* Takes @line. @durable: it is on the disk when this returns. NO_SPACE, IO. */
 gboolean audit_log_write(AuditLog *a, JsonObject *line, gboolean durable, GError **error);
+/* Why the next line could not be written; owned by the caller; NULL: nothing is known against it. */
+char *audit_log_problem(AuditLog *a);
 const char *audit_log_path(const AuditLog *a);

@@ -29,6 +29,8 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         struct api_config api_config = {.socket = config->socket,
                                         .socket_group = config->socket_group,
                                         .trust_dir = config->trust_dir,
+                                        .state_dir = config->state_dir,
+                                        .immutable_packs = config->immutable_packs,
                                         .tls_listen = config->tls_listen,
                                         .listen = config->api_listen};
 

@@ -23,6 +23,8 @@ struct api_config {
         const char *socket;       /* path */
         const char *socket_group; /* or NULL */
         const char *trust_dir;
+        const char *state_dir;
+        gboolean immutable_packs;
         const char *tls_listen; /* or NULL; shown in the status */
         const guint8
                 *tls_fingerprint; /* DIGEST_SIZE bytes: whom an agent that joins over the network meets */

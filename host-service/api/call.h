@@ -90,6 +90,7 @@ gboolean call_answer_operation(struct api_call *call, guint status, const char *
 /* The acts. */
 gboolean api_status_get(struct api_call *call, GError **error);
 gboolean api_metrics_get(struct api_call *call, GError **error);
+gboolean api_doctor_get(struct api_call *call, GError **error);
 gboolean api_openapi_get(struct api_call *call, GError **error);
 gboolean api_vms_list(struct api_call *call, GError **error);
 gboolean api_vms_add(struct api_call *call, GError **error);

@@ -132,6 +132,11 @@ static const struct field operations_query[] = {
         {0},
 };
 
+static const struct field doctor_query[] = {
+        {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {0},
+};
+
 static const struct field plan_query[] = {
         {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
         {"first", FIELD_NUMBER, FALSE, 0, LIMIT_ENTRIES, NULL},
@@ -168,6 +173,7 @@ static const struct field token_body[] = {
 
 const struct api_route api_routes[] = {
         {"GET", "/v1/status", {NULL}, NULL, NULL, NULL, api_status_get},
+        {"GET", "/v1/doctor", {NULL}, doctor_query, NULL, NULL, api_doctor_get},
         {"GET", "/metrics", {NULL}, NULL, NULL, NULL, api_metrics_get},
         {"GET", "/v1/openapi.json", {NULL}, NULL, NULL, NULL, api_openapi_get},
         {"GET", "/v1/vms", {NULL}, vms_query, NULL, NULL, api_vms_list},

@@ -25,6 +25,7 @@ extern const struct command command_vm_remove;
 extern const struct command command_vm_set;
 extern const struct command command_vm_show;
 
+extern const struct command command_doctor;
 extern const struct command command_events;
 extern const struct command command_history;
 extern const struct command command_jobs;

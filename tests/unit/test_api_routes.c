@@ -243,6 +243,35 @@ Test(api_routes, paths_are_matched_after_they_are_split)
         }
 }
 
+/* A route that nobody has thought of needs the highest scope, unless it only reads. */
+Test(api_routes, each_route_has_the_scope_that_the_manual_says)
+{
+        static const char *const pushing[] = {"/v1/pushes",
+                                              "/v1/vms/{name}/rollback",
+                                              "/v1/operations/{id}/cancel",
+                                              "/v1/rollouts",
+                                              "/v1/rollouts/{id}/stop",
+                                              "/v1/rollouts/{id}/resume",
+                                              "/v1/rollouts/{id}/abort",
+                                              NULL};
+        guint n = 0;
+
+        for (guint i = 0; i < api_route_count; i++) {
+                const struct api_route *r = &api_routes[i];
+                gboolean reads = g_str_equal(r->method, "GET");
+                gboolean pushes = g_str_equal(r->method, "POST") && g_strv_contains(pushing, r->pattern);
+                ApiScope wanted = pushes ? API_SCOPE_PUSH : reads ? API_SCOPE_READ : API_SCOPE_ADMIN;
+
+                if (reads && g_str_equal(r->pattern, "/v1/tokens"))
+                        wanted = API_SCOPE_ADMIN;
+                n += pushes ? 1 : 0;
+                cr_expect(eq(int, (int)api_scope_needed(r->method, r->pattern), (int)wanted), "%s %s",
+                          r->method, r->pattern);
+        }
+        cr_expect(eq(u32, n, g_strv_length((char **)pushing)), "a route of the list is gone");
+        cr_expect(eq(int, (int)api_scope_needed("DELETE", "/v1/new"), (int)API_SCOPE_ADMIN));
+}
+
 Test(api_routes, every_error_has_a_fitting_status)
 {
         for (int code = 0; code < MOULT_ERROR_MAX; code++) {

@@ -1,0 +1,52 @@
+/* host-service/doctor/checks.h - what is wrong with this host or a VM, and what to do: a table of pure
+ * checks.
+ *
+ * Ids are stable, as those of events are. doctor/facts.h gathers what they look at. */
+#pragma once
+
+#include "host-service/catalogue/pushes.h"
+#include "host-service/catalogue/vms.h"
+
+typedef enum { DOCTOR_OK, DOCTOR_NOTICE, DOCTOR_WARNING, DOCTOR_ERROR, DOCTOR_SEVERITY_MAX } DoctorSeverity;
+const char *doctor_severity_name(DoctorSeverity s);
+
+struct host_facts {
+        guint trusted_keys;
+        char *trust_dir, *trust_problem; /* problem NULL: none */
+        char *state_dir;
+        guint64 free_bytes, size_bytes; /* of the state directory's file system; size 0: not known */
+        guint state_mode, packs_mode;   /* permission bits */
+        gboolean others_reach_state;    /* every folder above it lets others pass */
+        gboolean can_be_immutable, wants_immutable;
+        guint64 open_files_max;
+        guint vms, vms_away, vms_network; /* network: those that have no port */
+        gboolean listens_for_agents;
+        GPtrArray *packs_missing; /* "NAME VERSION" of releases whose file is not in the store */
+        char *audit_problem;      /* NULL: none */
+        GPtrArray *tokens_ending; /* names: valid, and over within a week */
+};
+void host_facts_clear(struct host_facts *f);
+
+/* What is at the path of a socket. */
+typedef enum { SOCKET_NONE, SOCKET_MISSING, SOCKET_OTHER, SOCKET_FORBIDDEN, SOCKET_THERE } SocketState;
+
+struct vm_facts {
+        VmRecord *vm;
+        gboolean connected, qmp_answers;
+        SocketState agent, qmp; /* NONE: the VM was added without it */
+        PushRecord *last;       /* the newest push that has ended; or NULL */
+        gboolean window_left;   /* of an ended push, still plugged */
+        gint64 now_us;
+};
+void vm_facts_clear(struct vm_facts *f);
+
+typedef struct {
+        const char *id;
+        DoctorSeverity severity;
+        char *found;        /* owned; for people; empty if all is well */
+        const char *action; /* static */
+} DoctorFinding;
+
+/* One finding for each check, in the order of the table. Owned by the caller. */
+GPtrArray *doctor_judge_host(const struct host_facts *f);
+GPtrArray *doctor_judge_vm(const struct vm_facts *f);
