@@ -107,6 +107,9 @@ gboolean api_releases_remove(struct api_call *call, GError **error);
 gboolean api_store_verify(struct api_call *call, GError **error);
 gboolean api_store_gc(struct api_call *call, GError **error);
 gboolean api_pushes_add(struct api_call *call, GError **error);
+gboolean api_fleet_get(struct api_call *call, GError **error);
+/* "KEY=VALUE,KEY=VALUE", checked, to a JSON object; NULL is none. Owned by the caller. */
+char *api_labels_of_query(const char *text);
 /* What a body says of how to push. */
 struct push_options api_push_options(JsonObject *body);
 gboolean api_rollouts_add(struct api_call *call, GError **error);

@@ -176,6 +176,7 @@ const struct api_route api_routes[] = {
         {"GET", "/v1/doctor", {NULL}, doctor_query, NULL, NULL, api_doctor_get},
         {"GET", "/metrics", {NULL}, NULL, NULL, NULL, api_metrics_get},
         {"GET", "/v1/openapi.json", {NULL}, NULL, NULL, NULL, api_openapi_get},
+        {"GET", "/v1/fleet", {NULL}, vms_query, NULL, NULL, api_fleet_get},
         {"GET", "/v1/vms", {NULL}, vms_query, NULL, NULL, api_vms_list},
         {"POST", "/v1/vms", {NULL}, NULL, vm_body, vm_body_refusal, api_vms_add},
         {"GET", "/v1/vms/{name}", VM, NULL, NULL, NULL, api_vms_get},

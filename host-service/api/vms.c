@@ -45,7 +45,7 @@ static gboolean answer_vm(struct api_call *call, guint status, const char *name,
 }
 
 /* "KEY=VALUE,KEY=VALUE" to a JSON object; NULL is none. */
-static char *labels_of_query(const char *text)
+char *api_labels_of_query(const char *text)
 {
         g_auto(GStrv) pairs = g_strsplit(text ? text : "", ",", -1);
         JsonObject *o = json_object_new();
@@ -61,7 +61,7 @@ static char *labels_of_query(const char *text)
 
 gboolean api_vms_list(struct api_call *call, GError **error)
 {
-        g_autofree char *labels = labels_of_query(g_hash_table_lookup(call->query, "label"));
+        g_autofree char *labels = api_labels_of_query(g_hash_table_lookup(call->query, "label"));
         g_autoptr(GPtrArray) vms = catalogue_vm_select(call->api->catalogue, labels, error);
         JsonObject *o;
         JsonArray *a;

@@ -116,6 +116,9 @@ static const char version_8[] = "CREATE TABLE tokens ("
                                 " created INTEGER NOT NULL, expires INTEGER NOT NULL DEFAULT 0,"
                                 " revoked INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;";
 
-const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4,
-                                            version_5, version_6, version_7, version_8};
+/* Since when the VM's present boot is known: what was said of its processes before is over. */
+static const char version_9[] = "ALTER TABLE vms ADD COLUMN booted INTEGER NOT NULL DEFAULT 0;";
+
+const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5,
+                                            version_6, version_7, version_8, version_9};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -8,7 +8,7 @@
 #define COLUMNS                                                                                              \
         "name, qmp, agent, network, pin, token_hash, created, last_seen, boot_id, hostname, last_release, "  \
         "(SELECT json_group_object(key, value) FROM (SELECT key, value FROM vm_labels WHERE vm = name"       \
-        " ORDER BY key))"
+        " ORDER BY key)), booted"
 
 void vm_record_free(VmRecord *r)
 {
@@ -41,6 +41,7 @@ static VmRecord *from_row(sqlite3_stmt *st)
         r->hostname = column_text(st, 9);
         r->last_release = column_text(st, 10);
         r->labels = column_text(st, 11);
+        r->booted_us = column_int(st, 12);
         return r;
 }
 
@@ -237,6 +238,9 @@ static gboolean seen(Catalogue *c, const char *name, const char *boot_id, const 
         if (!r || !sql_run(c, error, "UPDATE vms SET last_seen = ?, boot_id = ?, hostname = ? WHERE name = ?",
                            "isss", host_wall_us(c->env), boot_id, hostname, name))
                 return FALSE;
+        if (g_strcmp0(r->boot_id, boot_id) != 0 &&
+            !sql_run(c, error, "UPDATE vms SET booted = ? WHERE name = ?", "is", host_wall_us(c->env), name))
+                return FALSE;
         if (g_strcmp0(r->boot_id, boot_id) == 0 && g_strcmp0(r->hostname, hostname) == 0)
                 return TRUE;
         return tell(c, "vm.seen", name, error);
@@ -246,6 +250,12 @@ gboolean catalogue_vm_seen(Catalogue *c, const char *name, const char *boot_id, 
                            GError **error)
 {
         return catalogue_begin(c, error) && catalogue_end(c, seen(c, name, boot_id, hostname, error), error);
+}
+
+gboolean catalogue_vm_touch(Catalogue *c, const char *name, GError **error)
+{
+        return sql_run(c, error, "UPDATE vms SET last_seen = ? WHERE name = ?", "is", host_wall_us(c->env),
+                       name);
 }
 
 static gboolean set_release(Catalogue *c, const char *name, const char *release, GError **error)

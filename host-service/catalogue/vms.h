@@ -15,7 +15,9 @@ typedef struct vm_record {
         gint64 last_seen_us;      /* 0: never */
         char *boot_id, *hostname; /* what the agent said last, or NULL */
         char *last_release; /* "NAME VERSION" that the guest says it runs, or NULL: none that it knows of */
-        char *labels;       /* a JSON object, key -> text, by key; in an added record NULL is none */
+        gint64 booted_us; /* when a boot id was seen for the first time that is not the one before; 0: not yet
+                           */
+        char *labels;     /* a JSON object, key -> text, by key; in an added record NULL is none */
 } VmRecord;
 #define VM_LABELS_MAX 64 /* of one VM */
 void vm_record_free(VmRecord *r);
@@ -37,6 +39,8 @@ gboolean catalogue_vm_remove(Catalogue *c, const char *name, GError **error);
 /* A session was established. Event vm.seen only if boot id or host name changed; last_seen always. */
 gboolean catalogue_vm_seen(Catalogue *c, const char *name, const char *boot_id, const char *hostname,
                            GError **error);
+/* It is seen still, or was a moment ago: last_seen only. */
+gboolean catalogue_vm_touch(Catalogue *c, const char *name, GError **error);
 /* @release NULL: none. Event vm.release if it is another one. */
 gboolean catalogue_vm_set_release(Catalogue *c, const char *name, const char *release, GError **error);
 /* Pins the agent's key (vouched for by the hypervisor's own port). Event vm.pinned if it is new or another.

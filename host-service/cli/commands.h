@@ -27,6 +27,7 @@ extern const struct command command_vm_show;
 
 extern const struct command command_doctor;
 extern const struct command command_events;
+extern const struct command command_fleet;
 extern const struct command command_history;
 extern const struct command command_jobs;
 extern const struct command command_push;

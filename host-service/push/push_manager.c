@@ -362,6 +362,8 @@ static void on_session(const char *vm, GuestSessionKind kind, gpointer user)
         PushManager *m = user;
         Push *p = running_push(m, vm);
 
+        if (!guests_session(m->guests, vm, kind))
+                catalogue_vm_touch(m->catalogue, vm, NULL); /* so much later is no great loss */
         if (p)
                 push_session_changed(p, kind);
         else if (guests_session(m->guests, vm, kind))

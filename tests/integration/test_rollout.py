@@ -93,3 +93,29 @@ def test_rollout_commands_know_what_is_no_rollout(fleet):
     code, _, err = fleet.host.run("rollout", "resume", "01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert code == NOT_FOUND and "rollout" in err
     assert json.loads(fleet.host.run("rollout", "list", "--format", "json")[1])
+
+
+def test_the_fleet_at_a_glance(fleet):
+    fleet.members[3].stop()
+    deadline = fleet_lab.vms.Deadline(60, "its absence is seen")
+    while fleet.host.json("vm", "show", "vm-03")["connected"]:
+        deadline.left()
+    try:
+        seen = fleet.host.json("fleet")
+        rows = {vm["name"]: vm for vm in seen["vms"]}
+        assert sum(r["vms"] for r in seen["releases"]) == 4 == seen["counts"]["vms"]
+        assert seen["counts"]["connected"] == 3
+        assert all(vm["last_release"] == "app 3" for vm in rows.values()), rows
+        assert rows["vm-00"]["unseen_s"] == 0 and rows["vm-03"]["unseen_s"] < 60 and not rows["vm-03"]["connected"]
+        assert rows["vm-00"]["labels"] == {"role": "web"} and rows["vm-00"]["pending"] == 0
+        assert rows["vm-00"]["push"]["rollback"] and rows["vm-00"]["push"]["state"] == "done"
+        # One that waits, and one that fails.
+        job = fleet.host.json("push", "app=3", "vm-03", "--detach")["id"]
+        assert {vm["name"]: vm["pending"] for vm in fleet.host.json("fleet", "--label", "role=db")["vms"]} == {"vm-03": 1}
+        assert "1 pending" in fleet.host.moult("fleet")
+        fleet.host.moult("jobs", "cancel", job)
+        text = fleet.host.moult("fleet")
+        assert "4 VMs, 3 connected" in text and "ago" in text and "app 3" in text
+    finally:
+        fleet.members[3].start()
+    assert "No VM has these labels" in fleet.host.moult("fleet", "--label", "role=none")
