@@ -25,6 +25,7 @@ struct Agent {
         Worker *worker; /* small writes */
         Peers *peers;
         Pushes *pushes;
+        TreeAnswers *tree;
         struct methods methods;
         LinkPort *port;
         LinkTls *tls;
@@ -209,8 +210,11 @@ Agent *agent_new(struct agent_config *config, const struct agent_events *events,
         a->worker = worker_new();
         a->peers = make_peers(a);
         a->pushes = pushes_new(config, a->peers, &pushes_events, a);
-        a->methods = (struct methods){
-                a->pushes, a->peers, "moult-agent " MOULT_VERSION, a->boot_id, g_get_monotonic_time(), FALSE};
+        a->tree = tree_answers_new(config->root);
+        a->methods = (struct methods){a->pushes,  a->peers,
+                                      a->tree,    "moult-agent " MOULT_VERSION,
+                                      a->boot_id, g_get_monotonic_time(),
+                                      FALSE};
         return g_steal_pointer(&a);
 }
 
@@ -219,6 +223,7 @@ void agent_free(Agent *a)
         if (!a)
                 return;
         pushes_free(a->pushes);
+        tree_answers_free(a->tree);
         command_socket_free(a->socket);
         link_port_free(a->port);
         link_tls_free(a->tls);

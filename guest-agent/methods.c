@@ -44,6 +44,11 @@ static void act_stale_query(const struct methods *x, Peer *p, const Message *m)
         pushes_stale(x->pushes, ticket_new(p, m), m->stale_query);
 }
 
+static void act_tree(const struct methods *x, Peer *p, const Message *m)
+{
+        tree_answers_reply(x->tree, ticket_new(p, m), m);
+}
+
 static void act_rollback(const struct methods *x, Peer *p, const Message *m)
 {
         if (peer_role(p) == MOULT__ROLE__ROLE_COMMAND)
@@ -125,6 +130,8 @@ static const struct method methods_table[] = {
         {BODY(HISTORY_QUERY), "history-query", HOST | COMMAND, TRUE, act_history_query},
         {BODY(ROLLBACK), "rollback", HOST | COMMAND, FALSE, act_rollback},
         {BODY(STALE_QUERY), "stale-query", HOST | COMMAND, FALSE, act_stale_query},
+        {BODY(TREE_QUERY), "tree-query", HOST, FALSE, act_tree},
+        {BODY(TREE_READ), "tree-read", HOST, FALSE, act_tree},
         {BODY(STATUS_QUERY), "status-query", HOST | COMMAND, TRUE, act_status_query},
         {BODY(UPGRADE_REQUEST), "upgrade-request", COMMAND, FALSE, act_upgrade_request},
 };

@@ -18,11 +18,19 @@ struct guest_status {
  * answer). */
 typedef void (*guest_history_func)(const Moult__History *history, const GError *error, gpointer user);
 
+/* The same for any question. */
+typedef void (*guest_answer_func)(const Moult__Message *answer, const GError *error, gpointer user);
+
 struct guest_view_ops {
         void (*status)(gpointer self, const char *vm, struct guest_status *ret);
         /* Asks the guest itself; at most @timeout_ms. */
         void (*history)(gpointer self, const char *vm, guint count, guint timeout_ms, guest_history_func done,
                         gpointer user);
+        /* Any other question, of which no push knows; copied. The answer, of a kind that answers it, has up
+         * to
+         * @answer_bytes. */
+        void (*ask)(gpointer self, const char *vm, const Moult__Message *question, gsize answer_bytes,
+                    guint timeout_ms, guest_answer_func done, gpointer user);
         /* A VM was added or removed in the catalogue: connect to it, or let it go. */
         void (*vm_changed)(gpointer self, const char *vm);
         /* A VM into which a window with this pack is plugged, or may be: then its file must not be removed.

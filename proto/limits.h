@@ -46,6 +46,10 @@
 #define LIMIT_STALE_UNIT       255u
 #define LIMIT_STALE_BYTES      65536u /* of a report */
 
+/* The tree of a guest */
+#define LIMIT_TREE_ITEMS 256u /* of one question, and of one answer */
+#define LIMIT_TREE_GLOBS 256u
+
 /* Packs */
 #define LIMIT_MANIFEST_BYTES (256u * 1024u * 1024u)
 #define LIMIT_MANIFEST_MEMORY                                                                                \

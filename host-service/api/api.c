@@ -280,7 +280,7 @@ static void dispatch(struct api_call *call, const char *raw_path, GBytes *body)
         }
         if (!audit_asked(call, &error)) {
                 call_fail(call, error);
-        } else if (g_str_equal(call->route->method, "POST")) {
+        } else if (g_str_equal(call->route->method, "POST") && !call->route->asks) {
                 hash = hash_request(call, raw_path, body);
                 act_post(call, key, hash);
         } else {

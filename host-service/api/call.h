@@ -55,6 +55,9 @@ struct api_route {
         const struct field *query, *body; /* NULL: none allowed */
         /* Pure; for rules over several members; NULL or the reason, owned by the caller. May be NULL. */
         char *(*refusal)(JsonObject *body);
+        /* A POST that changes nothing here, and is one for its body only: no transaction, no key, may answer
+         * later. */
+        gboolean asks;
         /* Answers (call_answer), or calls call_later(), or fails. Within a POST a transaction is open. */
         gboolean (*act)(struct api_call *call, GError **error);
 };
@@ -98,6 +101,7 @@ gboolean api_vms_get(struct api_call *call, GError **error);
 gboolean api_vms_labels(struct api_call *call, GError **error);
 gboolean api_vms_remove(struct api_call *call, GError **error);
 gboolean api_vms_history(struct api_call *call, GError **error);
+gboolean api_vms_tree(struct api_call *call, GError **error);
 gboolean api_vms_rollback(struct api_call *call, GError **error);
 gboolean api_releases_list(struct api_call *call, GError **error);
 gboolean api_releases_import(struct api_call *call, GError **error);

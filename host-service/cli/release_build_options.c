@@ -198,15 +198,17 @@ static gboolean find_time(BuildCommandLine *o, GError **error)
 }
 
 /* The options that only one of the two has. */
-static const GOptionEntry *own_entries(BuildCommandLine *o, bool capture, GOptionEntry room[static 4])
+static const GOptionEntry *own_entries(BuildCommandLine *o, bool capture, GOptionEntry room[static 5])
 {
         const GOptionEntry capture_entries[] = {
                 {"from", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->from,
-                 "What the VMs have now: a directory or packages (repeatable)", "OLD"},
+                 "What the VMs have now: a directory, or packages (repeatable)", "OLD"},
                 {"to", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->to,
-                 "What they shall have: a directory or packages (repeatable)", "NEW"},
+                 "What they shall have: a directory, a VM as vm:NAME, or packages (repeatable)", "NEW"},
                 {"include", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->include,
                  "Only what matches, and what is below it; globs as for --exclude (repeatable)", "GLOB"},
+                {"checksum", 0, 0, G_OPTION_ARG_NONE, &o->checksum,
+                 "With a VM: read files although their size and time are those of OLD", NULL},
                 {0},
         };
         const GOptionEntry build_entries[] = {
@@ -298,7 +300,7 @@ bool build_command_line_parse(const struct command *self, Cli *cli, int argc, ch
                 {0},
         };
 
-        GOptionEntry own[4];
+        GOptionEntry own[5];
         g_autoptr(GArray) all = joined_entries(entries, own_entries(o, capture, own));
 
         if (!command_parse(self, cli, (const GOptionEntry *)(gpointer)all->data, capture ? 0 : 1,

@@ -14,7 +14,7 @@ typedef struct {
         char *per_vm_file;
         char **sign, **hooks_text, **restart, **require, **allow_per_vm, **exclude, **exclude_xattr;
         char **from, **to, **include; /* capture */
-        gboolean mtime, no_trees, force;
+        gboolean mtime, no_trees, force, checksum;
         PerVmList *per_vm;
         GPtrArray *keys; /* SigningKey */
         GArray *hooks, *requirements;

@@ -9,7 +9,7 @@
 
 #include "common/events.h"
 #include "host-service/catalogue/json.h"
-#include "host-service/push/history_ask.h"
+#include "host-service/push/guest_ask.h"
 #include "host-service/push/leftovers.h"
 #include "host-service/push/push.h"
 #include "host-service/push/upgrade_request.h"
@@ -34,7 +34,7 @@ struct PushManager {
         GSource *next;      /* starts what may start, from the loop */
         Leftovers *leftovers;
         VmNotes *notes;
-        HistoryAsks *asks;
+        GuestAsks *asks;
         VmReleases *releases;
         struct guest_view view;
 };
@@ -438,15 +438,30 @@ static void view_status(gpointer self, const char *vm, struct guest_status *ret)
         ret->qmp = vm_notes_qmp_answers(m->notes, vm);
 }
 
+static Session *any_session(PushManager *m, const char *vm)
+{
+        Session *s = guests_session(m->guests, vm, GUEST_SESSION_SERIAL);
+
+        return s ? s : guests_session(m->guests, vm, GUEST_SESSION_TLS);
+}
+
 static void view_history(gpointer self, const char *vm, guint n, guint timeout_ms, guest_history_func done,
                          gpointer user)
 {
         PushManager *m = self;
-        Session *s = guests_session(m->guests, vm, GUEST_SESSION_SERIAL);
 
-        if (!s)
-                s = guests_session(m->guests, vm, GUEST_SESSION_TLS);
-        history_asks_add(m->asks, s, n, timeout_ms, done, user);
+        guest_asks_add_history(m->asks, any_session(m, vm), n, timeout_ms, done, user);
+}
+
+static void view_ask(gpointer self, const char *vm, const Message *question, gsize answer_bytes,
+                     guint timeout_ms, guest_answer_func done, gpointer user)
+{
+        PushManager *m = self;
+        Session *s = any_session(m, vm);
+
+        if (s)
+                guests_expect(m->guests, vm, s, answer_bytes);
+        guest_asks_add(m->asks, s, question, timeout_ms, done, user);
 }
 
 static void view_vm_changed(gpointer self, const char *vm)
@@ -476,6 +491,7 @@ static char *view_mapped_by(gpointer self, const guint8 digest[static 32])
 static const struct guest_view_ops view_ops = {
         .status = view_status,
         .history = view_history,
+        .ask = view_ask,
         .vm_changed = view_vm_changed,
         .mapped_by = view_mapped_by,
 };
@@ -512,7 +528,7 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
                                                                               : PATIENCE_DEFAULT_MS};
         m->leftovers = leftovers_new(env, c, m->guests, has_window, m);
         m->notes = vm_notes_new(env, m->guests);
-        m->asks = history_asks_new(env);
+        m->asks = guest_asks_new(env);
         m->releases = vm_releases_new(env, c, m->guests, m->asks);
         m->view = (struct guest_view){&view_ops, m};
         jobs_register(jobs, &push_kind, m);
@@ -539,7 +555,7 @@ void push_manager_free(PushManager *m)
         host_timer_clear(&m->next);
         g_ptr_array_unref(m->running);
         g_ptr_array_unref(m->waiting);
-        history_asks_free(m->asks);
+        guest_asks_free(m->asks);
         vm_releases_free(m->releases);
         leftovers_free(m->leftovers);
         /* The hypervisors' pending callbacks go with them; the notes are what these would write to. */

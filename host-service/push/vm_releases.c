@@ -23,7 +23,7 @@ struct VmReleases {
         const struct host_env *env;
         Catalogue *catalogue;
         Guests *guests;
-        HistoryAsks *asks;
+        GuestAsks *asks;
         GHashTable *notes; /* VM name -> Note; kept as long as we run: an answer may still come */
 };
 
@@ -35,7 +35,7 @@ static void note_free(gpointer p)
         g_free(n);
 }
 
-VmReleases *vm_releases_new(const struct host_env *env, Catalogue *c, Guests *g, HistoryAsks *asks)
+VmReleases *vm_releases_new(const struct host_env *env, Catalogue *c, Guests *g, GuestAsks *asks)
 {
         VmReleases *v = g_new0(VmReleases, 1);
 
@@ -121,7 +121,7 @@ static gboolean on_time(gpointer user)
         n->asking = TRUE;
         n->again = FALSE;
         n->asked_us = host_monotonic_us(v->env);
-        history_asks_add(v->asks, s, ITEMS, TIMEOUT_MS, on_history, n);
+        guest_asks_add_history(v->asks, s, ITEMS, TIMEOUT_MS, on_history, n);
         return G_SOURCE_REMOVE;
 }
 

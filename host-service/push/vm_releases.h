@@ -7,12 +7,12 @@
 #pragma once
 
 #include "host-service/guests/guests.h"
-#include "host-service/push/history_ask.h"
+#include "host-service/push/guest_ask.h"
 
 typedef struct VmReleases VmReleases;
 
 /* All must outlive it but @asks, which is freed before. */
-VmReleases *vm_releases_new(const struct host_env *env, Catalogue *c, Guests *g, HistoryAsks *asks);
+VmReleases *vm_releases_new(const struct host_env *env, Catalogue *c, Guests *g, GuestAsks *asks);
 void vm_releases_free(VmReleases *v);
 /* Soon, from the loop; at most once in two seconds for each VM, however often it is called. */
 void vm_releases_ask(VmReleases *v, const char *vm);

@@ -362,7 +362,8 @@ BuildTree *build_tree_new(const char *name, const struct build_tree_source *sour
 void build_tree_add(BuildTree *t, const struct tree_node *n)
 {
         g_array_append_vals(t->nodes, n, 1);
-        g_array_index(t->nodes, struct tree_node, t->nodes->len - 1).dev = t->dev;
+        if (n->dev == 0)
+                g_array_index(t->nodes, struct tree_node, t->nodes->len - 1).dev = t->dev;
 }
 
 void build_tree_finish(BuildTree *t)

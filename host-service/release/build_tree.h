@@ -62,8 +62,8 @@ struct build_tree_source {
 };
 /* @name: for errors. The tree frees @self. */
 BuildTree *build_tree_new(const char *name, const struct build_tree_source *source, gpointer self);
-/* Takes over what @n owns. Names of one file have the same ino, and other files have another; dev is the
- * tree's. */
+/* Takes over what @n owns. Names of one file have the same ino, and other files have another. dev 0:
+ * the tree's own; else the node is an object of another tree. */
 void build_tree_add(BuildTree *t, const struct tree_node *n);
 /* After the last one: sorts, finds hard links. Nodes with the same path are an error of the caller's. */
 void build_tree_finish(BuildTree *t);

@@ -2,7 +2,7 @@
  *
  * dpkg-deb takes the packages apart, libarchive reads the tar streams that it gives; nothing is unpacked into
  * the file system, so owners and modes are the packages' own without being root.
- * docs/decisions/0012-packages.md. */
+ * docs/decisions/0013-packages-through-dpkg-deb.md. */
 #pragma once
 
 #include "host-service/release/build_tree.h"

@@ -150,6 +150,19 @@ static const struct rule *find(const PerVmList *l, const char *path, gboolean di
         return NULL;
 }
 
+GPtrArray *per_vm_list_globs(const PerVmList *l, gboolean directories)
+{
+        GPtrArray *globs = g_ptr_array_new_with_free_func(g_free);
+
+        for (guint i = 0; l && i < l->rules->len; i++) {
+                const struct rule *r = &g_array_index(l->rules, struct rule, i);
+
+                if (r->directory == directories)
+                        g_ptr_array_add(globs, g_strdup(r->glob));
+        }
+        return globs;
+}
+
 const char *per_vm_list_reason(const PerVmList *l, const char *path, enum per_vm_class *ret_class)
 {
         const struct rule *r = find(l, path, FALSE);

@@ -32,5 +32,8 @@ const char *per_vm_list_reason(const PerVmList *l, const char *path, enum per_vm
 /* Pure: the same for a directory, which goes with all that is below it. */
 const char *per_vm_list_directory_reason(const PerVmList *l, const char *path);
 
+/* The patterns (char *): those of directories, or those of the rest. @l NULL: none. */
+GPtrArray *per_vm_list_globs(const PerVmList *l, gboolean directories);
+
 /* Pure: what the two use: fnmatch(3) without flags. */
 gboolean per_vm_glob_matches(const char *glob, const char *path);

@@ -223,6 +223,7 @@ Test(api_routes, paths_are_matched_after_they_are_split)
                 {"GET", "/v1/vms/%ff", NULL, NULL, NULL},
                 {"GET", "/v1/vms/a/b", NULL, NULL, NULL},
                 {"GET", "/v1/vms/a/history", "/v1/vms/{name}/history", "a", NULL},
+                {"POST", "/v1/vms/a/tree", "/v1/vms/{name}/tree", "a", NULL},
                 {"GET", "/v1/releases/app/verify", "/v1/releases/{name}/{version}", "app", NULL},
                 {"POST", "/v1/releases/app/1/verify", "/v1/releases/{name}/{version}/verify", "app", NULL},
                 {"PUT", "/v1/vms/a", NULL, NULL, "GET, DELETE"},

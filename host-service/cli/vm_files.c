@@ -1,0 +1,116 @@
+/* host-service/cli/vm_files.c - asking a VM's agent about its files, through moultd. */
+#include "host-service/cli/vm_files.h"
+
+#include <sys/stat.h>
+
+#include "host-service/cli/exit_code.h"
+#include "host-service/cli/output.h"
+#include "host-service/release/build_digest.h"
+
+#define TRIES    30u
+#define PAUSE_MS 2000u
+
+static Message *ask_once(const struct vm_files *v, const char *path, const char *question, GError **error)
+{
+        JsonObject *body = json_object_new();
+
+        json_object_set_string_member(body, "question", question);
+        g_autoptr(JsonNode) answer = client_post(v->client, path, body, NULL, error);
+        if (!answer)
+                return NULL;
+        const char *text =
+                JSON_NODE_HOLDS_OBJECT(answer) ? json_text(json_node_get_object(answer), "answer") : NULL;
+        if (!text) {
+                g_set_error(error, CLI_ERROR, CLI_ERROR_DAEMON,
+                            "moultd's answer has no answer of the guest in it");
+                return NULL;
+        }
+        gsize len;
+        guchar *data = g_base64_decode(text, &len);
+        g_autoptr(GBytes) packed = g_bytes_new_take(data, len);
+        return message_unpack(packed, error);
+}
+
+/* The guest was away, or busy with another look; it may be back the next time. */
+static gboolean may_pass(const GError *error)
+{
+        return g_error_matches(error, MOULT_ERROR, MOULT_ERROR_TIMEOUT) ||
+               g_error_matches(error, MOULT_ERROR, MOULT_ERROR_BUSY);
+}
+
+static Message *ask(const Message *question, gpointer user, GError **error)
+{
+        const struct vm_files *v = user;
+        g_autoptr(GBytes) packed = message_pack(question);
+        gsize len;
+        const guchar *data = g_bytes_get_data(packed, &len);
+        g_autofree char *text = g_base64_encode(data, len);
+        g_autofree char *path = client_path("/v1/vms/%s/tree", v->vm);
+
+        for (unsigned tries = 1;; tries++) {
+                g_autoptr(GError) own = NULL;
+                Message *answer = ask_once(v, path, text, &own);
+
+                if (answer)
+                        return answer;
+                if (g_error_matches(own, MOULT_ERROR, MOULT_ERROR_UNSUPPORTED))
+                        g_prefix_error(
+                                &own,
+                                "the agent of %s is older than this and cannot be asked for its files; "
+                                "upgrade it first: ",
+                                v->vm);
+                if (tries == TRIES || !may_pass(own)) {
+                        g_propagate_error(error, g_steal_pointer(&own));
+                        return NULL;
+                }
+                if (!client_pause(v->client, PAUSE_MS, error))
+                        return NULL;
+        }
+}
+
+static void show(const char *path, gpointer user)
+{
+        const struct vm_files *v = user;
+
+        if (v->progress)
+                progress_update(v->progress, v->vm, "looking", 0, 0);
+}
+
+struct agent_tree_asker vm_files_asker(struct vm_files *v)
+{
+        return (struct agent_tree_asker){ask, show, v};
+}
+
+static gboolean hash_all(BuildTree *base, GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(guint));
+
+        for (guint i = 0; i < build_tree_count(base); i++)
+                if (S_ISREG(build_tree_node(base, i)->mode) && build_tree_node(base, i)->leader == i)
+                        g_array_append_val(all, i);
+        return build_digest_run(base, all, 0, NULL, NULL, cancellable, error);
+}
+
+gboolean vm_tree_read(struct vm_files *v, const struct agent_tree_asker *asker,
+                      const struct vm_tree_options *o, BuildTree **ret_live, BuildTree **ret_base,
+                      GCancellable *cancellable, GError **error)
+{
+        const struct build_tree_options base_options = {
+                .exclude = o->exclude,
+                .exclude_xattr = o->exclude_xattr,
+                .per_vm = o->per_vm,
+                .skip_sockets = true,
+        };
+        const struct agent_tree_options options = {v->vm, o->per_vm, o->exclude, o->hash};
+        g_autoptr(BuildTree) base = build_tree_scan(o->base, &base_options, cancellable, error);
+        BuildTree *live;
+
+        if (!base || (o->hash && !hash_all(base, cancellable, error)))
+                return FALSE;
+        live = agent_tree_read(base, asker, &options, cancellable, error);
+        if (!live)
+                return FALSE;
+        *ret_live = live;
+        *ret_base = g_steal_pointer(&base);
+        return TRUE;
+}

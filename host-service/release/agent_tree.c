@@ -1,0 +1,362 @@
+/* host-service/release/agent_tree.c - the tree of a machine with an agent, as what differs from one that we
+ * have. */
+#include "host-service/release/agent_tree.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "common/error.h"
+#include "common/fd.h"
+#include "common/fs_beneath.h"
+#include "common/path_order.h"
+#include "host-service/release/agent_question.h"
+#include "host-service/release/scratch.h"
+#include "proto/limits.h"
+
+struct walk {
+        const BuildTree *base;
+        const struct agent_tree_asker *asker;
+        const struct agent_tree_options *options;
+        GArray *order;       /* guint: base's nodes as they are walked */
+        guint next;          /* of order: the first that was not asked about yet */
+        char *after;         /* how far it is */
+        GPtrArray *globs[2]; /* prune, no_content: char * */
+        GHashTable *found;   /* path -> struct tree_node *, owned by the table but for what moves on */
+        GHashTable *gone;    /* path */
+        GHashTable *inodes;  /* "DEVICE:INODE" -> ino */
+        ino_t last_ino;
+};
+
+static void node_free(gpointer data)
+{
+        struct tree_node *n = data;
+
+        if (!n)
+                return;
+        for (unsigned i = 0; i < n->n_xattrs; i++) {
+                g_free(n->xattrs[i].name);
+                g_bytes_unref(n->xattrs[i].value);
+        }
+        g_free(n->xattrs);
+        g_free(n->link_text);
+        g_free(n->path);
+        g_free(n);
+}
+
+static void walk_clear(struct walk *w)
+{
+        g_clear_pointer(&w->order, g_array_unref);
+        g_clear_pointer(&w->found, g_hash_table_unref);
+        g_clear_pointer(&w->gone, g_hash_table_unref);
+        g_clear_pointer(&w->inodes, g_hash_table_unref);
+        for (unsigned i = 0; i < G_N_ELEMENTS(w->globs); i++)
+                g_clear_pointer(&w->globs[i], g_ptr_array_unref);
+        g_free(w->after);
+}
+typedef struct walk Walk;
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Walk, walk_clear)
+
+static gint compare_order(gconstpointer a, gconstpointer b, gpointer base)
+{
+        return path_order(build_tree_node(base, *(const guint *)a)->path,
+                          build_tree_node(base, *(const guint *)b)->path);
+}
+
+static const struct tree_node *base_node(const Walk *w, guint at)
+{
+        return build_tree_node(w->base, g_array_index(w->order, guint, at));
+}
+
+/* ---- what the agent says ---- */
+
+static gboolean disbelieve(const Walk *w, const char *why, GError **error)
+{
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                    "the agent of %s gave an answer that cannot be right (%s): nothing was written",
+                    w->options->name, why);
+        return FALSE;
+}
+
+static gboolean is_excluded(const char *const *globs, const char *path)
+{
+        g_autofree char *above = g_strdup(path);
+
+        for (char *slash = NULL;; *slash = '\0') {
+                if (build_tree_excludes(globs, above))
+                        return TRUE;
+                if ((slash = strrchr(above, '/')) == NULL)
+                        return FALSE;
+        }
+}
+
+static mode_t type_of(Moult__EntryType type)
+{
+        switch (type) {
+        case MOULT__ENTRY_TYPE__ENTRY_FILE:
+                return S_IFREG;
+        case MOULT__ENTRY_TYPE__ENTRY_DIRECTORY:
+                return S_IFDIR;
+        case MOULT__ENTRY_TYPE__ENTRY_SYMLINK:
+                return S_IFLNK;
+        case MOULT__ENTRY_TYPE__ENTRY_CHAR_DEVICE:
+                return S_IFCHR;
+        case MOULT__ENTRY_TYPE__ENTRY_BLOCK_DEVICE:
+                return S_IFBLK;
+        case MOULT__ENTRY_TYPE__ENTRY_FIFO:
+                return S_IFIFO;
+        default:
+                return 0;
+        }
+}
+
+/* Names of one file get one number, and every other file its own. */
+static ino_t inode_of(Walk *w, const Moult__TreeItem *item)
+{
+        g_autofree char *key = NULL;
+        gpointer known;
+
+        if (item->names <= 1)
+                return ++w->last_ino;
+        key = g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, item->device, item->inode);
+        known = g_hash_table_lookup(w->inodes, key);
+        if (known)
+                return (ino_t)GPOINTER_TO_SIZE(known);
+        g_hash_table_insert(w->inodes, g_steal_pointer(&key), GSIZE_TO_POINTER((gsize)++w->last_ino));
+        return w->last_ino;
+}
+
+static const char *item_refusal(const Moult__TreeItem *item)
+{
+        if (type_of(item->type) == 0)
+                return "an object of no known kind";
+        if (item->mode > 07777 || item->mtime_ns > 999999999 || item->size > LIMIT_FILE_SIZE)
+                return "a mode, time or size out of range";
+        if (item->type == MOULT__ENTRY_TYPE__ENTRY_SYMLINK &&
+            (item->link_target.len == 0 || memchr(item->link_target.data, 0, item->link_target.len)))
+                return "a symbolic link to nothing";
+        return NULL;
+}
+
+static struct tree_node *node_of(Walk *w, const Moult__TreeItem *item, const char *path)
+{
+        struct tree_node *n = g_new0(struct tree_node, 1);
+
+        n->path = g_strdup(path);
+        n->mode = type_of(item->type) | item->mode;
+        n->uid = item->uid;
+        n->gid = item->gid;
+        n->mtime = (struct timespec){item->mtime_s, item->mtime_ns};
+        n->size = S_ISREG(n->mode) ? item->size : 0;
+        n->rdev = makedev(item->dev_major, item->dev_minor);
+        n->ino = inode_of(w, item);
+        if (S_ISLNK(n->mode))
+                n->link_text = g_strndup((const char *)item->link_target.data, item->link_target.len);
+        if (S_ISREG(n->mode) && item->digest.len == DIGEST_SIZE) {
+                memcpy(n->digest, item->digest.data, DIGEST_SIZE);
+                n->has_digest = true;
+        }
+        n->xattrs = g_new0(struct tree_xattr, item->n_xattrs + 1);
+        for (size_t i = 0; i < item->n_xattrs; i++) {
+                const Moult__Xattr *x = item->xattrs[i];
+
+                n->xattrs[n->n_xattrs].name = g_strndup((const char *)x->name.data, x->name.len);
+                n->xattrs[n->n_xattrs++].value = g_bytes_new(x->value.data, x->value.len);
+        }
+        return n;
+}
+
+/* Takes what an answer says of the range (w->after, until]. *ret_reached: how far it went. */
+static gboolean take_page(Walk *w, const Moult__TreePage *page, const char *until, char **ret_reached,
+                          GError **error)
+{
+        ProtobufCBinaryData far = page->complete ? message_bytes(until) : page->reached;
+        g_autofree char *reached = far.len > 0 ? g_strndup((const char *)far.data, far.len) : g_strdup("");
+        g_autofree char *last = g_strdup(w->after);
+
+        if (!page->complete && path_order(reached, w->after) <= 0)
+                return disbelieve(w, "it does not get on", error);
+        for (size_t i = 0; i < page->n_items; i++) {
+                const Moult__TreeItem *item = page->items[i];
+                g_autofree char *path = g_strndup((const char *)item->path.data, item->path.len);
+                const char *why = item_refusal(item);
+
+                if (fs_path_refusal((const guint8 *)path, strlen(path)) != NULL ||
+                    path_order(path, last) <= 0 || (*reached && path_order(path, reached) > 0))
+                        why = "a path that is out of order";
+                if (g_hash_table_size(w->found) >= LIMIT_ENTRIES)
+                        why = "more files than a release can hold";
+                if (why)
+                        return disbelieve(w, why, error);
+                if (!is_excluded(w->options->exclude, path))
+                        g_hash_table_insert(w->found, g_strdup(path), node_of(w, item, path));
+                g_free(last);
+                last = g_steal_pointer(&path);
+        }
+        for (size_t i = 0; i < page->n_gone; i++)
+                g_hash_table_add(w->gone, g_strndup((const char *)page->gone[i].data, page->gone[i].len));
+        *ret_reached = g_steal_pointer(&reached);
+        return TRUE;
+}
+
+/* ---- the walk ---- */
+
+static gboolean ask_range(Walk *w, gboolean *ret_end, GError **error)
+{
+        g_autoptr(AgentQuestion) q = agent_question_new(w->after, w->options->hash, w->globs[0], w->globs[1]);
+        guint at = w->next;
+
+        while (at < w->order->len && agent_question_add(q, base_node(w, at), w->options->hash))
+                at++;
+        const char *until = at < w->order->len ? base_node(w, at - 1)->path : "";
+        agent_question_set_until(q, until);
+        g_autoptr(Message) answer = w->asker->ask(agent_question_message(q), w->asker->user, error);
+        g_autofree char *reached = NULL;
+
+        if (!answer)
+                return FALSE;
+        if (answer->body_case != MOULT__MESSAGE__BODY_TREE_PAGE)
+                return disbelieve(w, "it is of another kind", error);
+        if (!take_page(w, answer->tree_page, until, &reached, error))
+                return FALSE;
+        *ret_end = answer->tree_page->complete && !*until;
+        g_free(w->after);
+        w->after = g_steal_pointer(&reached);
+        while (w->next < w->order->len && path_order(base_node(w, w->next)->path, w->after) <= 0)
+                w->next++;
+        if (w->asker->progress)
+                w->asker->progress(w->after, w->asker->user);
+        return TRUE;
+}
+
+/* ---- contents ---- */
+
+struct contents {
+        const struct agent_tree_asker *asker;
+        char *name;
+};
+
+static void contents_free(gpointer self)
+{
+        struct contents *c = self;
+
+        g_free(c->name);
+        g_free(c);
+}
+
+static gboolean fetch_piece(const struct contents *c, const struct tree_node *n, int fd, guint64 offset,
+                            GError **error)
+{
+        Moult__TreeRead what = MOULT__TREE_READ__INIT;
+        Message m = MOULT__MESSAGE__INIT;
+
+        what.path = message_bytes(n->path);
+        what.offset = offset;
+        what.length = (guint32)MIN(n->size - offset, LIMIT_DATA_BYTES);
+        m.body_case = MOULT__MESSAGE__BODY_TREE_READ;
+        m.tree_read = &what;
+        g_autoptr(Message) answer = c->asker->ask(&m, c->asker->user, error);
+        if (!answer)
+                return FALSE;
+        if (answer->body_case != MOULT__MESSAGE__BODY_TREE_DATA ||
+            answer->tree_data->bytes.len != what.length) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
+                            "/%s in %s has changed since it was listed: capture again", n->path, c->name);
+                return FALSE;
+        }
+        return fd_pwrite_all(fd, answer->tree_data->bytes.data, answer->tree_data->bytes.len, (off_t)offset,
+                             "a temporary file", error);
+}
+
+static int contents_open(gpointer self, const struct tree_node *n, GError **error)
+{
+        const struct contents *c = self;
+        scoped_fd int fd = scratch_file_new(error);
+        g_autoptr(Hasher) h = hasher_new();
+        uint8_t digest[DIGEST_SIZE];
+
+        for (guint64 at = 0; fd >= 0 && at < n->size; at += LIMIT_DATA_BYTES)
+                if (!fetch_piece(c, n, fd, at, error)) {
+                        g_prefix_error(error, "fetching /%s from %s: ", n->path, c->name);
+                        return -1;
+                }
+        if (fd < 0 || (n->has_digest && !verity_digest_fd(h, fd, n->size, digest, NULL, error)))
+                return -1;
+        if (n->has_digest && memcmp(digest, n->digest, DIGEST_SIZE) != 0) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
+                            "/%s in %s has changed since it was listed: nothing was written; capture again "
+                            "when nobody "
+                            "works on it",
+                            n->path, c->name);
+                return -1;
+        }
+        lseek(fd, 0, SEEK_SET);
+        return g_steal_fd(&fd);
+}
+
+static const struct build_tree_source contents_source = {contents_open, contents_free};
+
+/* ---- putting it together ---- */
+
+/* What the agent did not speak of is what the base has. */
+static void take_same(const Walk *w, BuildTree *t)
+{
+        for (unsigned i = 0; i < build_tree_count(w->base); i++) {
+                const struct tree_node *b = build_tree_node(w->base, i);
+                struct tree_node n = *b;
+
+                if (g_hash_table_contains(w->gone, b->path) || g_hash_table_contains(w->found, b->path))
+                        continue;
+                n.path = g_strdup(b->path);
+                n.link_text = g_strdup(b->link_text);
+                n.xattrs = g_new0(struct tree_xattr, b->n_xattrs + 1);
+                for (unsigned x = 0; x < b->n_xattrs; x++)
+                        n.xattrs[x] = (struct tree_xattr){g_strdup(b->xattrs[x].name),
+                                                          g_bytes_ref(b->xattrs[x].value)};
+                build_tree_add(t, &n);
+        }
+}
+
+static void take_found(const Walk *w, BuildTree *t)
+{
+        GHashTableIter i;
+        gpointer value;
+
+        for (g_hash_table_iter_init(&i, w->found); g_hash_table_iter_next(&i, NULL, &value);) {
+                build_tree_add(t, value);
+                *(struct tree_node *)value = (struct tree_node){0}; /* its parts belong to the tree now */
+        }
+}
+
+BuildTree *agent_tree_read(const BuildTree *base, const struct agent_tree_asker *asker,
+                           const struct agent_tree_options *options, GCancellable *cancellable,
+                           GError **error)
+{
+        g_auto(Walk) w = {.base = base, .asker = asker, .options = options, .after = g_strdup("")};
+        gboolean end = FALSE;
+
+        w.order = g_array_new(FALSE, FALSE, sizeof(guint));
+        for (guint i = 0; i < build_tree_count(base); i++)
+                g_array_append_val(w.order, i);
+        g_array_sort_with_data(w.order, compare_order, (gpointer)base);
+        w.found = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, node_free);
+        w.gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        w.inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        w.globs[0] = per_vm_list_globs(options->per_vm, TRUE);
+        w.globs[1] = per_vm_list_globs(options->per_vm, FALSE);
+        while (!end) {
+                if (g_cancellable_set_error_if_cancelled(cancellable, error) || !ask_range(&w, &end, error)) {
+                        g_prefix_error(error, "looking at the files of %s: ", options->name);
+                        return NULL;
+                }
+        }
+        struct contents *c = g_new0(struct contents, 1);
+        c->asker = asker;
+        c->name = g_strdup(options->name);
+        BuildTree *t = build_tree_new(options->name, &contents_source, c);
+        take_same(&w, t);
+        take_found(&w, t);
+        build_tree_finish(t);
+        return t;
+}

@@ -1,0 +1,37 @@
+/* host-service/release/agent_tree.h - the tree of a machine with an agent, as what differs from a tree that
+ * we have.
+ *
+ * Theory of operation: the agent is told, range by range, what we suppose, and answers what is not so
+ * (guest-agent/tree_look.h). One question is under way at a time, so nothing can pile up on either side; a
+ * question whose answer is lost is asked again by the asker, and the walk goes on where it was. Contents are
+ * fetched only when somebody opens a file, and compared with the digest that the agent gave.
+ *
+ * The agent is not believed: paths out of the range or out of order, and files that are not what they were
+ * listed as, end the walk with an error. */
+#pragma once
+
+#include "host-service/release/build_tree.h"
+#include "proto/message.h"
+
+struct agent_tree_asker {
+        /* The answer to @question, of a kind that answers it; the caller frees. NULL with @error. Blocks. */
+        Message *(*ask)(const Message *question, gpointer user, GError **error);
+        /* May be NULL. @path: how far the walk is. */
+        void (*progress)(const char *path, gpointer user);
+        gpointer user;
+};
+
+struct agent_tree_options {
+        const char *name;           /* of the machine, for errors */
+        const PerVmList *per_vm;    /* NULL: all of it is looked at */
+        const char *const *exclude; /* as in build_tree_options */
+        gboolean hash; /* read contents although size and time are the same; then @base has digests */
+};
+
+/* The whole tree: nodes that are as in @base are copies of its nodes, the same object for build_plan.h. @base
+ * and
+ * @asker must outlive the tree. Its contents are opened in the thread of the asker only: one thread for
+ * digests. */
+BuildTree *agent_tree_read(const BuildTree *base, const struct agent_tree_asker *asker,
+                           const struct agent_tree_options *options, GCancellable *cancellable,
+                           GError **error);

@@ -1,0 +1,233 @@
+/* tests/unit/test_release_agent_tree.c - the host's walk over a guest's files, against the agent's own eyes,
+ * and against an agent that lies. */
+#include "host-service/release/agent_tree.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/error.h"
+#include "common/fd.h"
+#include "guest-agent/tree_look.h"
+#include "tests/support/tempdir.h"
+
+TestSuite(release_agent_tree, .timeout = 120);
+
+/* An agent in this process. */
+struct fake {
+        int root;
+        gint64 time_us; /* that a look may take; 0: it is always late */
+        struct agent_tree_asker asker;
+        unsigned questions;
+        void (*spoil)(Message *answer);
+};
+
+static Message *packed_and_back(const Message *m)
+{
+        g_autoptr(GBytes) b = message_pack(m);
+        g_autoptr(GError) error = NULL;
+        Message *back = message_unpack(b, &error);
+
+        cr_assert(back != NULL, "%s", error ? error->message : "");
+        return back;
+}
+
+static Message *ask(const Message *question, gpointer user, GError **error)
+{
+        struct fake *f = user;
+        g_autoptr(Message) q = packed_and_back(question);
+        Message m = MOULT__MESSAGE__INIT;
+
+        f->questions++;
+        if (q->body_case == MOULT__MESSAGE__BODY_TREE_READ) {
+                Moult__TreeData *data = tree_read(f->root, q->tree_read, error);
+
+                if (!data)
+                        return NULL;
+                m.body_case = MOULT__MESSAGE__BODY_TREE_DATA;
+                m.tree_data = data;
+                Message *answer = packed_and_back(&m);
+                tree_data_free(data);
+                return answer;
+        }
+        Moult__TreePage *page = tree_look(f->root, q->tree_query, g_get_monotonic_time() + f->time_us, error);
+        if (!page)
+                return NULL;
+        m.body_case = MOULT__MESSAGE__BODY_TREE_PAGE;
+        m.tree_page = page;
+        Message *answer = packed_and_back(&m);
+        tree_page_free(page);
+        if (f->spoil)
+                f->spoil(answer);
+        return answer;
+}
+
+static void put(TempDir *t, const char *name, const char *text)
+{
+        g_auto(GStrv) parts = g_strsplit(name, "/", -1);
+        g_autoptr(GString) dir = g_string_new(NULL);
+
+        for (unsigned i = 0; parts[i + 1]; i++) {
+                g_string_append_printf(dir, "%s%s", i ? "/" : "", parts[i]);
+                mkdirat(t->fd, dir->str, 0755);
+        }
+        tempdir_put(t, name, text, strlen(text));
+}
+
+static BuildTree *scan(TempDir *t)
+{
+        const struct build_tree_options none = {0};
+        BuildTree *tree = build_tree_scan(t->path, &none, NULL, NULL);
+
+        cr_assert(tree != NULL);
+        return tree;
+}
+
+static BuildTree *walk(TempDir *live, const BuildTree *base, struct fake *f, const PerVmList *l,
+                       GError **error)
+{
+        const struct agent_tree_options options = {.name = "vm", .per_vm = l, .hash = TRUE};
+
+        f->root = live->fd;
+        f->asker = (struct agent_tree_asker){ask, NULL, f};
+        return agent_tree_read(base, &f->asker, &options, NULL, error);
+}
+
+static char *words(const BuildTree *t)
+{
+        GString *s = g_string_new(NULL);
+
+        for (unsigned i = 0; i < build_tree_count(t); i++)
+                g_string_append_printf(s, "%s ", build_tree_node(t, i)->path);
+        return g_string_free(s, FALSE);
+}
+
+#define PATIENT ((gint64)60 * G_USEC_PER_SEC)
+
+Test(release_agent_tree, everything_is_listed_where_nothing_is_supposed)
+{
+        g_autoptr(TempDir) live = tempdir_new(), empty = tempdir_new();
+        g_autoptr(BuildTree) base = scan(empty);
+        struct fake f = {.time_us = PATIENT};
+
+        put(live, "a/b", "1");
+        put(live, "a-b", "2");
+        cr_assert(eq(int, linkat(live->fd, "a-b", live->fd, "z", 0), 0));
+        cr_assert(eq(int, symlinkat("x", live->fd, "link"), 0));
+        g_autoptr(BuildTree) t = walk(live, base, &f, NULL, NULL);
+        cr_assert(t != NULL);
+        g_autofree char *got = words(t);
+        cr_expect(eq(str, got, "a a-b a/b link z "));
+        const struct tree_node *n = build_tree_node(t, 1);
+        cr_expect(n->has_digest && S_ISREG(n->mode) && n->size == 1);
+        cr_expect(eq(u32, n->n_names, 2));
+        cr_expect(eq(str, build_tree_node(t, 3)->link_text, "x"));
+        g_autoptr(GError) error = NULL;
+        scoped_fd int fd = build_tree_open(t, 1, &error);
+        char c = 0;
+        cr_assert(fd >= 0, "%s", error ? error->message : "");
+        cr_expect(eq(int, (int)read(fd, &c, 1), 1));
+        cr_expect(eq(chr, c, '2'));
+}
+
+/* An agent that is always late answers one object at a time; the walk must get on all the same, and find the
+ * same. */
+Test(release_agent_tree, a_slow_agent_gives_the_same_tree_piece_by_piece)
+{
+        g_autoptr(TempDir) live = tempdir_new(), old = tempdir_new();
+        struct fake quick = {.time_us = PATIENT};
+
+        for (unsigned i = 0; i < 40; i++) {
+                g_autofree char *name = g_strdup_printf("d%u/f%u", i % 3, i);
+
+                put(i % 5 ? live : old, name, "x");
+                if (i % 7 == 0)
+                        put(old, name, "y");
+        }
+        g_autoptr(BuildTree) base = scan(old);
+        g_autoptr(BuildTree) a = walk(live, base, &quick, NULL, NULL);
+        g_autoptr(BuildTree) plain = scan(live);
+        cr_assert(a && plain);
+        g_autofree char *got = words(a), *want = words(plain);
+        cr_expect(eq(str, got, want));
+}
+
+Test(release_agent_tree, what_the_list_leaves_out_is_not_looked_into)
+{
+        g_autoptr(TempDir) live = tempdir_new(), empty = tempdir_new();
+        g_autoptr(BuildTree) base = scan(empty);
+        g_autoptr(PerVmList) l = per_vm_list_parse("[noise]\ntmp/\n*.log\n", 18, "LIST", NULL);
+        struct fake f = {.time_us = PATIENT};
+
+        put(live, "tmp/x", "1");
+        put(live, "a.log", "2");
+        g_autoptr(BuildTree) t = walk(live, base, &f, l, NULL);
+        cr_assert(t != NULL);
+        g_autofree char *got = words(t);
+        cr_expect(eq(str, got, "a.log "));
+        cr_expect(not(build_tree_node(t, 0)->has_digest));
+}
+
+Test(release_agent_tree, a_file_that_changes_after_it_was_listed_is_not_taken)
+{
+        g_autoptr(TempDir) live = tempdir_new(), empty = tempdir_new();
+        g_autoptr(BuildTree) base = scan(empty);
+        g_autoptr(GError) error = NULL;
+        struct fake f = {.time_us = PATIENT};
+
+        put(live, "a", "one");
+        g_autoptr(BuildTree) t = walk(live, base, &f, NULL, NULL);
+        put(live, "a", "two");
+        cr_expect(eq(int, build_tree_open(t, 0, &error), -1));
+        cr_assert(error != NULL);
+        cr_expect(eq(int, error->code, MOULT_ERROR_BUSY));
+}
+
+static void say_nothing_new(Message *answer)
+{
+        answer->tree_page->complete = FALSE; /* and reached is empty */
+}
+
+static void turn_round(Message *answer)
+{
+        Moult__TreeItem *first = answer->tree_page->items[0];
+
+        answer->tree_page->items[0] = answer->tree_page->items[1];
+        answer->tree_page->items[1] = first;
+}
+
+static void climb(Message *answer)
+{
+        ProtobufCBinaryData *path = &answer->tree_page->items[0]->path;
+
+        path->data[0] = '/';
+}
+
+static void expect_disbelief(void (*spoil)(Message *answer))
+{
+        g_autoptr(TempDir) live = tempdir_new(), empty = tempdir_new();
+        g_autoptr(BuildTree) base = scan(empty);
+        g_autoptr(GError) error = NULL;
+        struct fake f = {.time_us = PATIENT, .spoil = spoil};
+
+        put(live, "aa", "1");
+        put(live, "bb", "2");
+        cr_expect(eq(ptr, walk(live, base, &f, NULL, &error), NULL));
+        cr_assert(error != NULL);
+        cr_expect(eq(int, error->code, MOULT_ERROR_MALFORMED));
+        cr_expect(strstr(error->message, "cannot be right") != NULL, "%s", error->message);
+}
+
+Test(release_agent_tree, an_agent_that_does_not_get_on_is_not_asked_for_ever)
+{
+        expect_disbelief(say_nothing_new);
+}
+
+Test(release_agent_tree, paths_out_of_order_or_out_of_the_tree_are_not_believed)
+{
+        expect_disbelief(turn_round);
+        expect_disbelief(climb);
+}
