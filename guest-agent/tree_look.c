@@ -96,7 +96,7 @@ static gboolean is_entered(const struct look *l, int fd)
         case FS_NO_OWNERS:
                 return TRUE;
         default:
-                return g_str_equal(m->type, "overlay") || g_str_has_prefix(m->type, "fuse.moult");
+                return g_str_equal(m->type, "overlay") || g_str_has_prefix(m->source, "moult");
         }
 }
 

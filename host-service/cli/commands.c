@@ -47,9 +47,10 @@ static const struct command command_store = {
 };
 
 static const struct command *const root_commands[] = {
-        &command_push,  &command_rollout, &command_rollback, &command_status, &command_fleet,
-        &command_jobs,  &command_history, &command_events,   &command_vm,     &command_release,
-        &command_store, &command_key,     &command_token,    &command_doctor, NULL,
+        &command_push,  &command_rollout, &command_rollback, &command_status,
+        &command_fleet, &command_jobs,    &command_history,  &command_events,
+        &command_vm,    &command_release, &command_store,    &command_key,
+        &command_token, &command_doctor,  &command_drift,    NULL,
 };
 
 const struct command command_root = {

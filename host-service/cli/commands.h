@@ -26,6 +26,7 @@ extern const struct command command_vm_set;
 extern const struct command command_vm_show;
 
 extern const struct command command_doctor;
+extern const struct command command_drift;
 extern const struct command command_events;
 extern const struct command command_fleet;
 extern const struct command command_history;

@@ -141,3 +141,42 @@ def test_the_api_hands_on_questions_about_files_only(pilot):
     assert ask(b"\xff\xff\xff")["error"]["code"] == "malformed"
     assert ask(b"\x6a\x00")["error"]["code"] == "refused"       # a Ping
     assert "answer" in ask(b"\xd2\x01\x00")                     # a TreeQuery for all of it
+
+
+# ---- drift
+
+
+def drift(pilot, *options):
+    code, out, err = pilot.host.run("drift", "net-1", "--golden", pilot.golden, "--json", *options)
+    return code, {x["path"]: (x["change"], x["against"]) for x in json.loads(out)["drift"]} if out else err
+
+
+def test_an_untouched_vm_has_not_drifted(pilot):
+    put(pilot.root, "var/log/more.log", "noise")
+    assert drift(pilot) == (0, {})
+
+
+def test_what_was_done_by_hand_is_drift_and_what_a_release_did_is_not(pilot, tmp_path):
+    new = tmp_path / "new"
+    shutil.copytree(pilot.golden, new, symlinks=True)
+    (new / "usr/bin/alias").unlink()
+    os.link(new / "usr/bin/same", new / "usr/bin/alias")
+    put(new, "usr/bin/tool", "released", 0o755)
+    put(new, "usr/bin/two", "released", 0o755)
+    put(new, "usr/bin/three", "released", 0o755)
+    (new / "etc/gone").unlink()
+    pilot.host.moult("release", "capture", "--from", pilot.golden, "--to", new, "--name", "app", "--version", "2", "--sign",
+                     pilot.dir / "ops.key", "-o", tmp_path / "app.moult")
+    shutil.copy(tmp_path / "ops.pub", pilot.host.trust)
+    pilot.host.moult("release", "import", tmp_path / "app.moult")
+    pilot.host.moult("push", "app=2", "net-1")
+    assert drift(pilot) == (0, {})
+
+    put(pilot.root, "usr/bin/by-hand", "x")
+    put(pilot.root, "usr/bin/two", "changed", 0o755)
+    (pilot.root / "usr/bin/three").unlink()
+    shutil.copy2(pilot.golden / "usr/bin/tool", pilot.root / "usr/bin/tool")
+    code, found = drift(pilot)
+    assert code == REFUSED
+    assert found == {"usr/bin/by-hand": ("create", "golden image"), "usr/bin/two": ("create", "app 2"),
+                     "usr/bin/three": ("missing", "app 2"), "usr/bin/tool": ("reverted", "app 2")}

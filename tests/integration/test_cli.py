@@ -385,7 +385,7 @@ def test_several_vms_that_end_alike_and_not_alike(host, packs):
 
 
 @pytest.mark.parametrize("typed, wanted", [
-    ("moult ", {"push", "rollout", "rollback", "status", "fleet", "jobs", "history", "events", "vm", "release", "store",
+    ("moult ", {"drift", "push", "rollout", "rollback", "status", "fleet", "jobs", "history", "events", "vm", "release", "store",
                "key", "doctor", "token", "help"}),
     ("moult re", {"release"}),
     ("moult release ", {"build", "import", "list", "show", "verify", "remove", "capture"}),
