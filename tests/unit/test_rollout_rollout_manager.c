@@ -5,7 +5,9 @@
 
 #include <string.h>
 
+#include "host-service/push/upgrade_request.h"
 #include "host-service/rollout/rollout_add.h"
+#include "proto/message.h"
 #include "tests/support/push_world.h"
 
 TestSuite(rollout_manager, .timeout = 110);
@@ -290,4 +292,51 @@ Test(rollout_manager, a_daemon_that_dies_in_each_wave_pushes_nothing_twice)
         cr_expect(eq(int, world_operation_state(w, id), OPERATION_SUCCEEDED));
         cr_expect(eq(u32, counts(w, id).done, 6));
         expect_committed_once(w);
+}
+
+Test(rollout_manager, a_guest_that_asks_itself_does_not_wait_for_its_wave)
+{
+        g_autoptr(World) w = world_new(MIB);
+        g_autofree char *id = NULL, *own = NULL;
+        Moult__UpgradeRequest request = MOULT__UPGRADE_REQUEST__INIT;
+        ProtobufCBinaryData path = message_bytes("etc/a");
+        gboolean merged = TRUE;
+
+        add_vms(w, 2);
+        fake_agent_script(w->vms[0].agent)->hold_at = P(STAGING);
+        id = begin(w, &(struct rollout_options){.canary = 1});
+        world_run_until_phase(w, &w->vms[0], P(STAGING));
+        request.paths = &path;
+        request.n_paths = 1;
+        own = upgrade_request_accept(w->env, w->catalogue, w->jobs, "web-1", &request, &merged, NULL);
+        cr_assert(ne(ptr, own, NULL));
+        cr_expect(not(merged));
+        world_run_until_ended(w, own);
+        world_expect_state(w, own, "web-1", PUSH_STATE_DONE);
+        fake_agent_go_on(w->vms[0].agent);
+        world_run_until_ended(w, id);
+        world_expect_state(w, id, "web-1", PUSH_STATE_DONE);
+}
+
+Test(rollout_manager, no_more_bytes_are_staged_at_once_than_the_host_may)
+{
+        g_autoptr(World) w = world_new(MIB);
+        g_autofree char *id = NULL;
+        gint begins[2], ends[2];
+
+        w->config.concurrent_bytes = 2 * MIB - 1;
+        world_kill_daemon(w);
+        world_start_daemon(w);
+        add_vms(w, 2);
+        id = begin(w, &(struct rollout_options){0});
+        world_run_until_ended(w, id);
+        for (guint i = 0; i < 2; i++) {
+                g_autofree char *offered = g_strdup_printf("web-%u offered", i);
+                g_autofree char *committed = g_strdup_printf("web-%u committed", i);
+
+                begins[i] = world_logged(w, offered);
+                ends[i] = world_logged(w, committed);
+                cr_assert(begins[i] >= 0 && ends[i] >= 0);
+        }
+        cr_expect(begins[1] > ends[0] || begins[0] > ends[1], "one after the other");
 }
