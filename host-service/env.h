@@ -85,6 +85,38 @@ struct host_worker_ops {
                     host_work_done done, gpointer user);
 };
 
+/* One domain of a libvirt, watched. All domains of one URI share a connection, which is made when there is
+ * the first of them, and made again with back-off whenever it breaks. */
+typedef struct VirtDomain VirtDomain;
+
+typedef enum {
+        VIRT_CONNECTED, /* (again) connected: what was missed meanwhile must be asked for */
+        VIRT_LOST,      /* the connection broke; @detail says why */
+        VIRT_STARTED,   /* the domain runs (also: came here by a migration) */
+        VIRT_STOPPED,   /* it does not run here any more; @detail says why ("destroyed", "migrated", ...) */
+        VIRT_MONITOR,   /* an event of its QEMU: @detail is the name, @data its data as JSON or NULL */
+} VirtEvent;
+typedef void (*virt_event_func)(VirtEvent event, const char *detail, const char *data, gpointer user);
+/* @reply: one JSON text, QEMU's answer (which may be an error of QEMU's), valid during the call. */
+typedef void (*virt_reply_func)(const char *reply, const GError *error, gpointer user);
+
+struct host_virt_ops {
+        /* @domain: name or UUID; need not exist. Events come from the loop, never from inside a call. */
+        VirtDomain *(*domain_new)(gpointer self, const char *uri, const char *domain, virt_event_func event,
+                                  gpointer user);
+        /* Replies that are still to come do not come any more; channels do (cancel them). */
+        void (*domain_free)(VirtDomain *d);
+        /* One QMP command as JSON. Waits for the connection if there is none now. @done runs exactly once:
+         * NOT_FOUND: the domain does not run, or is not known; TIMEOUT: it was not begun within that time
+         * and will not be, or QEMU has not answered yet; IO: the connection broke meanwhile: it may have been
+         * done. */
+        void (*monitor)(VirtDomain *d, const char *command, guint timeout_ms, virt_reply_func done,
+                        gpointer user);
+        /* The host's end of the virtio port @channel. Exactly once, like connect_unix(). */
+        void (*open_channel)(VirtDomain *d, const char *channel, GCancellable *cancellable,
+                             host_connected_func done, gpointer user);
+};
+
 struct host_env {
         gpointer self;
         GMainContext *context; /* the loop's */
@@ -94,8 +126,9 @@ struct host_env {
         const struct host_disk_ops *disk;
         const struct host_store_ops *store;
         const struct host_worker_ops *worker;
-        const char *catalogue_path; /* for sqlite3_open_v2 */
-        const char *sqlite_vfs;     /* NULL: the default one */
+        const struct host_virt_ops *virt; /* NULL: built without libvirt */
+        const char *catalogue_path;       /* for sqlite3_open_v2 */
+        const char *sqlite_vfs;           /* NULL: the default one */
 };
 
 static inline gint64 host_wall_us(const struct host_env *e)

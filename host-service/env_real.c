@@ -197,6 +197,9 @@ struct host_env *host_env_real_new(const char *state_dir, GError **error)
         r->env.disk = &disk_ops;
         r->env.store = &env_real_store_ops;
         r->env.worker = &worker_ops;
+#ifdef MOULT_LIBVIRT
+        r->env.virt = &env_real_virt_ops;
+#endif
         r->env.context = g_main_context_ref_thread_default();
         r->state_dir = g_canonicalize_filename(state_dir, NULL);
         r->packs_dir = g_build_filename(r->state_dir, "packs", NULL);
@@ -245,6 +248,7 @@ void host_env_real_free(struct host_env *e)
         scoped_fd_close(&r->packs_fd);
         scoped_fd_close(&r->lock_fd);
         scoped_fd_close(&r->state_fd);
+        g_clear_pointer(&r->virt_hosts, g_hash_table_unref);
         g_free(r->state_dir);
         g_free(r->packs_dir);
         g_free(r->catalogue_path);

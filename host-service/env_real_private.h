@@ -8,7 +8,9 @@ struct env_real {
         char *state_dir, *packs_dir, *catalogue_path;
         gboolean immutable; /* sealed packs */
         int state_fd, packs_fd, lock_fd;
+        GHashTable *virt_hosts; /* URI -> VirtHost (env_real_virt.c); or NULL */
 };
 
 extern const struct host_channel_ops env_real_channel_ops;
 extern const struct host_store_ops env_real_store_ops;
+extern const struct host_virt_ops env_real_virt_ops; /* only if built with libvirt */

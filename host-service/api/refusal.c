@@ -9,9 +9,10 @@
 #include "host-service/catalogue/pushes.h"
 #include "proto/limits.h"
 
-#define JSON_DEPTH_MAX 16
-#define ALNUM_LOWER    "abcdefghijklmnopqrstuvwxyz0123456789"
-#define ALNUM          ALNUM_LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define JSON_DEPTH_MAX  16
+#define LIBVIRT_URI_MAX 1000u
+#define ALNUM_LOWER     "abcdefghijklmnopqrstuvwxyz0123456789"
+#define ALNUM           ALNUM_LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 /* 1..64 bytes, the first one of @first, the others of @others. */
 static gboolean is_name(const char *text, gsize len, const char *first, const char *others)
@@ -163,6 +164,53 @@ const char *socket_path_refusal(const char *text)
         for (const char *p = text; *p; p++)
                 if (g_ascii_iscntrl(*p))
                         return "must not hold control characters";
+        return NULL;
+}
+
+/* libvirt's URIs can name programs that it runs as us (command=, netcat=, qemu+ext): only what is known. */
+const char *libvirt_uri_refusal(const char *text)
+{
+        static const char *const schemes[] = {"qemu",     "qemu+unix",   "qemu+ssh",     "qemu+tls",
+                                              "qemu+tcp", "qemu+libssh", "qemu+libssh2", NULL};
+        static const char *const known[] = {"socket", "mode",         "pkipath", "keyfile", "known_hosts",
+                                            "no_tty", "tls_priority", "sshauth", NULL};
+        g_autoptr(GUri) uri = NULL;
+        g_autoptr(GHashTable) params = NULL;
+        GHashTableIter i;
+        gpointer name;
+
+        if (strlen(text) > LIBVIRT_URI_MAX)
+                return "must be at most 1000 bytes long";
+        uri = g_uri_parse(text, G_URI_FLAGS_NONE, NULL);
+        if (!uri || !g_strv_contains(schemes, g_uri_get_scheme(uri)))
+                return "must be a URI of libvirt's QEMU driver, like qemu:///system or "
+                       "qemu+ssh://HOST/system";
+        /* ssh would take it for an option. */
+        if ((g_uri_get_host(uri) && g_uri_get_host(uri)[0] == '-') ||
+            (g_uri_get_userinfo(uri) && g_uri_get_userinfo(uri)[0] == '-'))
+                return "must not have a user or host that begins with '-'";
+        if (!g_uri_get_query(uri))
+                return NULL;
+        params = g_uri_parse_params(g_uri_get_query(uri), -1, "&;", G_URI_PARAMS_NONE, NULL);
+        if (!params)
+                return "has parameters that cannot be read";
+        g_hash_table_iter_init(&i, params);
+        while (g_hash_table_iter_next(&i, &name, NULL))
+                if (!g_strv_contains(known, name))
+                        return "may have the parameters socket, mode, pkipath, keyfile, known_hosts, no_tty, "
+                               "tls_priority and sshauth, no others";
+        return NULL;
+}
+
+const char *domain_refusal(const char *text)
+{
+        gsize len = strlen(text);
+
+        if (len < 1 || len > 255)
+                return "must be a domain's name or UUID, of 1 to 255 bytes";
+        for (const char *p = text; *p; p++)
+                if (g_ascii_iscntrl(*p) || *p == '/')
+                        return "must not hold '/' or control characters";
         return NULL;
 }
 

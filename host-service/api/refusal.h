@@ -17,6 +17,9 @@ const char *transport_refusal(const char *text);
 const char *sync_mode_refusal(const char *text);
 const char *merge_method_refusal(const char *text);
 const char *socket_path_refusal(const char *text); /* absolute, and a socket address can hold it */
+/* A QEMU driver's, and nothing in it that runs a program of the caller's choice. */
+const char *libvirt_uri_refusal(const char *text);
+const char *domain_refusal(const char *text); /* name or UUID */
 const char *file_path_refusal(const char *text);
 #define JOIN_TOKEN_PREFIX "moult1:" /* of the whole token; a request gives only the secret in it */
 const char *join_token_refusal(const char *text);

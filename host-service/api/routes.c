@@ -15,6 +15,8 @@ static const struct field vm_body[] = {
         {"name", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
         {"qmp", FIELD_TEXT, FALSE, 0, 0, socket_path_refusal},
         {"agent", FIELD_TEXT, FALSE, 0, 0, socket_path_refusal},
+        {"libvirt", FIELD_TEXT, FALSE, 0, 0, libvirt_uri_refusal},
+        {"domain", FIELD_TEXT, FALSE, 0, 0, domain_refusal},
         {"network", FIELD_FLAG, FALSE, 0, 0, NULL},
         {"token", FIELD_FLAG_OR_TEXT, FALSE, 0, 0, join_token_refusal},
         {"labels", FIELD_MAP, FALSE, 0, VM_LABELS_MAX, label_refusal},
@@ -36,9 +38,15 @@ static char *vm_body_refusal(JsonObject *body)
 {
         gboolean network = json_object_get_boolean_member_with_default(body, "network", FALSE);
 
-        if (!network && !json_object_has_member(body, "agent"))
-                return g_strdup(
-                        "a VM needs \"agent\" (the socket of its virtio-serial port), or \"network\": true");
+        gboolean libvirt = json_object_has_member(body, "libvirt");
+
+        if (!network && !libvirt && !json_object_has_member(body, "agent"))
+                return g_strdup("a VM needs \"libvirt\" and \"domain\", or \"agent\" (the socket of its "
+                                "virtio-serial port), or \"network\": true");
+        if (libvirt != json_object_has_member(body, "domain"))
+                return g_strdup("\"libvirt\" and \"domain\" go together");
+        if (libvirt && (json_object_has_member(body, "qmp") || json_object_has_member(body, "agent")))
+                return g_strdup("a VM of a \"libvirt\" has no \"qmp\" and no \"agent\": libvirt holds them");
         if (!network && json_object_has_member(body, "token"))
                 return g_strdup("\"token\" is for VMs with \"network\": true");
         return NULL;

@@ -134,6 +134,15 @@ gboolean api_vms_add(struct api_call *call, GError **error)
 
         r.qmp = (char *)json_object_get_string_member_with_default(call->body, "qmp", NULL);
         r.agent = (char *)json_object_get_string_member_with_default(call->body, "agent", NULL);
+        r.libvirt = (char *)json_object_get_string_member_with_default(call->body, "libvirt", NULL);
+        r.domain = (char *)json_object_get_string_member_with_default(call->body, "domain", NULL);
+        if (r.libvirt && !call->api->env->virt) {
+                g_set_error_literal(
+                        error, MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
+                        "this moultd was built without libvirt (MOULT_LIBVIRT=OFF); add the VM with its "
+                        "sockets, or over the network");
+                return FALSE;
+        }
         r.network = json_object_get_boolean_member_with_default(call->body, "network", FALSE);
         if (json_object_has_member(call->body, "labels"))
                 r.labels = labels = map_text(call->body, "labels");

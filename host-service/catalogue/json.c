@@ -66,6 +66,8 @@ JsonObject *vm_record_to_json(const VmRecord *r)
         json_object_set_string_member(o, "name", r->name);
         json_object_set_text(o, "qmp", r->qmp);
         json_object_set_text(o, "agent", r->agent);
+        json_object_set_text(o, "libvirt", r->libvirt);
+        json_object_set_text(o, "domain", r->domain);
         json_object_set_boolean_member(o, "network", r->network);
         if (r->has_pin)
                 json_object_set_hex(o, "tls_fingerprint", r->pin, sizeof r->pin);

@@ -119,6 +119,12 @@ static const char version_8[] = "CREATE TABLE tokens ("
 /* Since when the VM's present boot is known: what was said of its processes before is over. */
 static const char version_9[] = "ALTER TABLE vms ADD COLUMN booted INTEGER NOT NULL DEFAULT 0;";
 
+/* VMs that are a libvirt's domains. */
+static const char version_10[] =
+        "ALTER TABLE vms ADD COLUMN libvirt TEXT;"
+        "ALTER TABLE vms ADD COLUMN domain TEXT;"
+        "CREATE UNIQUE INDEX vms_domain ON vms (libvirt, domain) WHERE libvirt IS NOT NULL;";
+
 const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5,
-                                            version_6, version_7, version_8, version_9};
+                                            version_6, version_7, version_8, version_9, version_10};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -8,7 +8,7 @@
 #define COLUMNS                                                                                              \
         "name, qmp, agent, network, pin, token_hash, created, last_seen, boot_id, hostname, last_release, "  \
         "(SELECT json_group_object(key, value) FROM (SELECT key, value FROM vm_labels WHERE vm = name"       \
-        " ORDER BY key)), booted"
+        " ORDER BY key)), booted, libvirt, domain"
 
 void vm_record_free(VmRecord *r)
 {
@@ -17,6 +17,8 @@ void vm_record_free(VmRecord *r)
         g_free(r->name);
         g_free(r->qmp);
         g_free(r->agent);
+        g_free(r->libvirt);
+        g_free(r->domain);
         g_free(r->token_hash);
         g_free(r->boot_id);
         g_free(r->hostname);
@@ -42,6 +44,8 @@ static VmRecord *from_row(sqlite3_stmt *st)
         r->last_release = column_text(st, 10);
         r->labels = column_text(st, 11);
         r->booted_us = column_int(st, 12);
+        r->libvirt = column_text(st, 13);
+        r->domain = column_text(st, 14);
         return r;
 }
 
@@ -82,35 +86,48 @@ static gboolean add_labels(Catalogue *c, const char *name, const char *labels, G
                        "ss", name, labels);
 }
 
+/* Says what of @r the VM in the row has already. */
+static void refuse_taken(sqlite3_stmt *st, const VmRecord *r, GError **error)
+{
+        g_autofree char *other = column_text(st, 0);
+
+        if (column_int(st, 1) != 0)
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY, "a VM named \"%s\" exists already",
+                            r->name);
+        else if (r->qmp && column_int(st, 2) != 0)
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY, "the QMP socket %s belongs to VM \"%s\"",
+                            r->qmp, other);
+        else if (r->libvirt)
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY, "the domain %s of %s belongs to VM \"%s\"",
+                            r->domain, r->libvirt, other);
+        else
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY, "the agent socket %s belongs to VM \"%s\"",
+                            r->agent, other);
+}
+
 static gboolean add(Catalogue *c, const VmRecord *r, GError **error)
 {
-        sqlite3_stmt *st = sql_query(c, error,
-                                     "SELECT name, name = ?1, qmp IS ?2 FROM vms"
-                                     " WHERE name = ?1 OR qmp = ?2 OR agent = ?3 ORDER BY name <> ?1 LIMIT 1",
-                                     "sss", r->name, r->qmp, r->agent);
+        sqlite3_stmt *st =
+                sql_query(c, error,
+                          "SELECT name, name = ?1, qmp IS ?2 FROM vms"
+                          " WHERE name = ?1 OR qmp = ?2 OR agent = ?3 OR (libvirt = ?4 AND domain = ?5)"
+                          " ORDER BY name <> ?1 LIMIT 1",
+                          "sssss", r->name, r->qmp, r->agent, r->libvirt, r->domain);
         int step = st ? sql_step(c, st, error) : -1;
 
         if (step < 0)
                 return FALSE;
         if (step == 1) {
-                g_autofree char *other = column_text(st, 0);
-                gboolean same_name = column_int(st, 1) != 0, same_qmp = r->qmp && column_int(st, 2) != 0;
-
+                refuse_taken(st, r, error);
                 sql_done(st);
-                if (same_name)
-                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY, "a VM named \"%s\" exists already",
-                                    r->name);
-                else
-                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
-                                    "the %s socket %s belongs to VM \"%s\"", same_qmp ? "QMP" : "agent",
-                                    same_qmp ? r->qmp : r->agent, other);
                 return FALSE;
         }
         return sql_run(c, error,
-                       "INSERT INTO vms (name, qmp, agent, network, pin, token_hash, created) VALUES (?, ?, "
-                       "?, ?, ?, ?, ?)",
-                       "sssibsi", r->name, r->qmp, r->agent, (gint64)r->network, r->has_pin ? r->pin : NULL,
-                       sizeof r->pin, r->token_hash, host_wall_us(c->env)) &&
+                       "INSERT INTO vms (name, qmp, agent, network, pin, token_hash, created, libvirt, "
+                       "domain)"
+                       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                       "sssibsiss", r->name, r->qmp, r->agent, (gint64)r->network, r->has_pin ? r->pin : NULL,
+                       sizeof r->pin, r->token_hash, host_wall_us(c->env), r->libvirt, r->domain) &&
                add_labels(c, r->name, r->labels, error) && tell(c, "vm.added", r->name, error);
 }
 

@@ -6,6 +6,8 @@
 typedef struct vm_record {
         char *name;       /* [A-Za-z0-9][A-Za-z0-9._-]*, at most 64 */
         char *qmp;        /* path of the QMP socket, or NULL: no hot-plug */
+        char *libvirt;    /* URI of the libvirt that has it, or NULL; then neither qmp nor agent */
+        char *domain;     /* its name or UUID there */
         char *agent;      /* path of the agent port's socket, or NULL: network only */
         gboolean network; /* its first contact may be over TLS, by a join token: no guard of what is pinned */
         gboolean has_pin;
@@ -23,7 +25,8 @@ typedef struct vm_record {
 void vm_record_free(VmRecord *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmRecord, vm_record_free)
 
-/* Event vm.added. BUSY if the name (or the agent or QMP socket) is taken. created_us is set here. */
+/* Event vm.added. BUSY if the name (or the agent or QMP socket, or the domain) is taken. created_us is set
+ * here. */
 gboolean catalogue_vm_add(Catalogue *c, const VmRecord *r, GError **error);
 VmRecord *catalogue_vm_get(Catalogue *c, const char *name, GError **error);
 GPtrArray *catalogue_vm_list(Catalogue *c, GError **error); /* by name */

@@ -6,7 +6,7 @@
 #include "host-service/cli/remote.h"
 
 struct options {
-        char *qmp, *agent;
+        char *qmp, *agent, *libvirt, *domain;
         GStrv labels;
         gboolean network, token;
 };
@@ -17,6 +17,8 @@ static ExitCode add(Cli *cli, const char *name, const struct options *o, GError 
                 {"Name", "name", COLUMN_TEXT},
                 {"QMP", "qmp", COLUMN_TEXT},
                 {"Agent", "agent", COLUMN_TEXT},
+                {"libvirt", "libvirt", COLUMN_TEXT},
+                {"Domain", "domain", COLUMN_TEXT},
                 {"Network", "network", COLUMN_TEXT},
                 {"Labels", "labels", COLUMN_MAP},
                 {"Token", "join_token", COLUMN_TEXT},
@@ -37,6 +39,10 @@ static ExitCode add(Cli *cli, const char *name, const struct options *o, GError 
                 json_object_set_string_member(body, "qmp", qmp);
         if (agent)
                 json_object_set_string_member(body, "agent", agent);
+        if (o->libvirt) {
+                json_object_set_string_member(body, "libvirt", o->libvirt);
+                json_object_set_string_member(body, "domain", o->domain ? o->domain : name);
+        }
         json_object_set_boolean_member(body, "network", o->network);
         if (o->token)
                 json_object_set_boolean_member(body, "token", TRUE);
@@ -62,6 +68,10 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
                  "QEMU's QMP socket; without it nothing is hot-plugged", "SOCKET"},
                 {"agent", 0, 0, G_OPTION_ARG_FILENAME, &o.agent, "Socket of the agent's virtio-serial port",
                  "SOCKET"},
+                {"libvirt", 0, 0, G_OPTION_ARG_STRING, &o.libvirt,
+                 "The libvirt that has the VM; in place of both sockets", "URI"},
+                {"domain", 0, 0, G_OPTION_ARG_STRING, &o.domain,
+                 "The VM's name or UUID in libvirt (default: NAME)", "DOMAIN"},
                 {"network", 0, 0, G_OPTION_ARG_NONE, &o.network,
                  "The agent's first contact may be over TLS, without a port", NULL},
                 {"token", 0, 0, G_OPTION_ARG_NONE, &o.token,
@@ -73,8 +83,13 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
         ExitCode code = EXIT_CODE_OK;
 
         if (command_parse(self, cli, entries, 1, 1, &argc, &argv, error)) {
-                if (!o.agent && !o.network)
-                        command_usage_error(error, "'moult vm add' needs --agent SOCKET, or --network");
+                if (!o.agent && !o.network && !o.libvirt)
+                        command_usage_error(
+                                error, "'moult vm add' needs --libvirt URI, --agent SOCKET, or --network");
+                else if (o.libvirt && (o.agent || o.qmp))
+                        command_usage_error(error, "--libvirt is in place of --qmp and --agent");
+                else if (o.domain && !o.libvirt)
+                        command_usage_error(error, "--domain is a domain of --libvirt URI");
                 else if (o.token && !o.network)
                         command_usage_error(error, "--token is for VMs that come over the --network");
                 else
@@ -83,12 +98,14 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
         g_free(o.qmp);
         g_free(o.agent);
         g_strfreev(o.labels);
+        g_free(o.libvirt);
+        g_free(o.domain);
         return code;
 }
 
 const struct command command_vm_add = {
         .name = "add",
-        .arguments = "NAME --qmp SOCKET --agent SOCKET",
+        .arguments = "NAME --libvirt URI | NAME --qmp SOCKET --agent SOCKET",
         .summary = "Make a VM known",
         .run = run,
 };

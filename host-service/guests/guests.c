@@ -12,7 +12,7 @@
 
 typedef struct {
         Guests *owner;
-        char *vm, *agent, *qmp;
+        char *vm, *agent, *qmp, *libvirt, *domain;
         Hypervisor *hypervisor; /* or NULL */
         SerialLink *serial;     /* or NULL */
         GuestSession *tls;      /* or NULL */
@@ -215,25 +215,38 @@ static void guest_free(gpointer p)
         g_free(guest->vm);
         g_free(guest->agent);
         g_free(guest->qmp);
+        g_free(guest->libvirt);
+        g_free(guest->domain);
         g_free(guest);
 }
 
 static void add_guest(Guests *g, const VmRecord *vm)
 {
+        const struct serial_port port = {vm->agent, vm->libvirt, vm->domain};
         Guest *guest = g_new0(Guest, 1);
 
         guest->owner = g;
         guest->vm = g_strdup(vm->name);
         guest->agent = g_strdup(vm->agent);
         guest->qmp = g_strdup(vm->qmp);
+        guest->libvirt = g_strdup(vm->libvirt);
+        guest->domain = g_strdup(vm->domain);
         guest->packs = g_ptr_array_new_with_free_func((GDestroyNotify)fetch_pack_unref);
         g_hash_table_insert(g->guests, guest->vm, guest);
-        if (vm->qmp) {
-                guest->hypervisor = hypervisor_qmp_new(g->env, vm->qmp);
-                hypervisor_set_events(guest->hypervisor, on_hypervisor_event, guest);
+        if (vm->libvirt && !g->env->virt) {
+                event_log(EVENT_ERROR, "libvirt-missing",
+                          "this moultd was built without libvirt: the VM is reached over the network only",
+                          "vm", vm->name, "libvirt", vm->libvirt, NULL);
+                return;
         }
-        if (vm->agent)
-                guest->serial = serial_link_new(g->env, vm->agent, &g->hello, &serial_events, guest);
+        if (vm->libvirt)
+                guest->hypervisor = hypervisor_libvirt_new(g->env, vm->libvirt, vm->domain);
+        else if (vm->qmp)
+                guest->hypervisor = hypervisor_qmp_new(g->env, vm->qmp);
+        if (guest->hypervisor)
+                hypervisor_set_events(guest->hypervisor, on_hypervisor_event, guest);
+        if (vm->agent || vm->libvirt)
+                guest->serial = serial_link_new(g->env, &port, &g->hello, &serial_events, guest);
 }
 
 Guests *guests_new(const struct host_env *env, Catalogue *c, const struct guests_config *config,
@@ -285,7 +298,8 @@ void guests_vm_changed(Guests *g, const char *vm)
         g_autoptr(VmRecord) r = catalogue_vm_get(g->catalogue, vm, NULL);
         Guest *guest = g_hash_table_lookup(g->guests, vm);
 
-        if (guest && r && g_strcmp0(guest->agent, r->agent) == 0 && g_strcmp0(guest->qmp, r->qmp) == 0)
+        if (guest && r && g_strcmp0(guest->agent, r->agent) == 0 && g_strcmp0(guest->qmp, r->qmp) == 0 &&
+            g_strcmp0(guest->libvirt, r->libvirt) == 0 && g_strcmp0(guest->domain, r->domain) == 0)
                 return;
         if (guest) {
                 g_hash_table_steal(g->guests, vm);

@@ -45,7 +45,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Guests, guests_free)
 /* The VM was added, removed or changed in the catalogue. */
 void guests_vm_changed(Guests *g, const char *vm);
 
-/* NULL if the VM is not known or has no QMP socket. */
+/* NULL if the VM is not known or has neither QMP socket nor libvirt. */
 Hypervisor *guests_hypervisor(Guests *g, const char *vm);
 /* An established session of this kind, or NULL. Borrowed: valid until control returns to the loop. */
 Session *guests_session(Guests *g, const char *vm, GuestSessionKind kind);

@@ -3,6 +3,8 @@
 
 #define RETRY_FIRST_MS   250u
 #define RETRY_LONGEST_MS 10000u
+#define VIRT_LONGEST_MS  60000u /* libvirt says when a domain starts; this is for what we might miss */
+#define CHANNEL          "org.moult.agent.0"
 #define PENALTY_FIRST_MS 5000u
 #define PENALTY_MAX_MS   60000u
 /* After this long without a complaint a guest is as good as new. */
@@ -11,6 +13,7 @@
 struct SerialLink {
         const struct host_env *env;
         char *path;
+        VirtDomain *domain; /* NULL: there is a path */
         const struct session_hello *hello;
         const struct guest_session_events *events;
         gpointer user;
@@ -18,6 +21,7 @@ struct SerialLink {
         GCancellable *connecting;
         GSource *retry;
         guint retry_ms, penalty_ms;
+        gboolean punished; /* the present wait is a penalty */
         gint64 misbehaved_us;
 };
 
@@ -28,6 +32,7 @@ static gboolean on_retry(gpointer user)
         SerialLink *l = user;
 
         host_timer_clear(&l->retry);
+        l->punished = FALSE;
         connect_now(l);
         return G_SOURCE_REMOVE;
 }
@@ -41,7 +46,7 @@ static void retry_after(SerialLink *l, guint delay_ms)
 static void retry_later(SerialLink *l)
 {
         retry_after(l, l->retry_ms);
-        l->retry_ms = MIN(l->retry_ms * 2, RETRY_LONGEST_MS);
+        l->retry_ms = MIN(l->retry_ms * 2, l->domain ? VIRT_LONGEST_MS : RETRY_LONGEST_MS);
 }
 
 static gboolean on_established(GuestSession *gs, const Moult__Hello *peer, gpointer user)
@@ -70,6 +75,7 @@ static void on_closed(GuestSession *gs, const GError *why, gboolean misbehaved, 
                         l->penalty_ms = PENALTY_FIRST_MS;
                 l->misbehaved_us = now_us;
                 retry_after(l, l->penalty_ms);
+                l->punished = TRUE;
                 l->penalty_ms = MIN(l->penalty_ms * 2, PENALTY_MAX_MS);
         } else {
                 retry_later(l);
@@ -141,16 +147,35 @@ static void connect_now(SerialLink *l)
         l->connecting = g_cancellable_new();
         a->link = l;
         a->cancel = g_object_ref(l->connecting);
-        l->env->channel->connect_unix(l->env->self, "virtio-serial", l->path, l->connecting, on_connected, a);
+        if (l->domain)
+                l->env->virt->open_channel(l->domain, CHANNEL, l->connecting, on_connected, a);
+        else
+                l->env->channel->connect_unix(l->env->self, "virtio-serial", l->path, l->connecting,
+                                              on_connected, a);
 }
 
-SerialLink *serial_link_new(const struct host_env *env, const char *path, const struct session_hello *hello,
-                            const struct guest_session_events *events, gpointer user)
+/* What we wait for has happened, so the wait is over; but for a penalty, which is the guest's own doing. */
+static void on_virt_event(VirtEvent event, const char *detail, const char *data, gpointer user)
+{
+        SerialLink *l = user;
+
+        if ((event != VIRT_STARTED && event != VIRT_CONNECTED) || l->punished)
+                return;
+        l->retry_ms = RETRY_FIRST_MS;
+        if (l->retry)
+                retry_after(l, 0);
+}
+
+SerialLink *serial_link_new(const struct host_env *env, const struct serial_port *port,
+                            const struct session_hello *hello, const struct guest_session_events *events,
+                            gpointer user)
 {
         SerialLink *l = g_new0(SerialLink, 1);
 
         l->env = env;
-        l->path = g_strdup(path);
+        l->path = g_strdup(port->path);
+        if (!port->path)
+                l->domain = env->virt->domain_new(env->self, port->libvirt, port->domain, on_virt_event, l);
         l->hello = hello;
         l->events = events;
         l->user = user;
@@ -169,6 +194,8 @@ void serial_link_free(SerialLink *l)
         g_clear_object(&l->connecting);
         host_timer_clear(&l->retry);
         guest_session_free(l->session);
+        if (l->domain)
+                l->env->virt->domain_free(l->domain);
         g_free(l->path);
         g_free(l);
 }

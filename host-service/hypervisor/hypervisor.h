@@ -43,7 +43,7 @@ typedef void (*hypervisor_done_func)(const GError *error, gpointer user);
 typedef void (*hypervisor_status_func)(HypervisorStatus status, const GError *error, gpointer user);
 
 struct hypervisor_ops {
-        const char *name; /* "qmp" */
+        const char *name; /* "qmp", "libvirt" */
         void (*query_status)(Hypervisor *h, hypervisor_status_func done, gpointer user);
         /* Makes @size_bytes (a power of two) of the file @path visible to the guest as a read-only window.
          * The same file already plugged as the same kind: success at once. Another window that nobody needs
@@ -81,3 +81,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Hypervisor, hypervisor_free)
 /* QEMU through a QMP monitor socket. The monitor serves one client at a time, so it is held only while an
  * operation runs or a window is plugged. Does not connect yet. */
 Hypervisor *hypervisor_qmp_new(const struct host_env *env, const char *socket_path);
+/* A domain (name or UUID) of the libvirt at @uri; @env must have libvirt. Windows are plugged with QEMU's own
+ * commands handed through by libvirt (decision 0012), so the domain's log says "custom-monitor". */
+Hypervisor *hypervisor_libvirt_new(const struct host_env *env, const char *uri, const char *domain);

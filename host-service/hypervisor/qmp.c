@@ -1,7 +1,7 @@
 /* host-service/hypervisor/qmp.c - one QMP monitor connection.
  *
  * Theory of operation: states IDLE -> CONNECTING -> NEGOTIATING -> READY -> IDLE. Commands live in one table
- * from qmp_client_execute() to their callback; they are written when READY. A callback may free the client:
+ * from monitor_execute() to their callback; they are written when READY. A callback may free the client:
  * so whoever calls out holds a reference and looks at `state` again before going on. The transport is never
  * freed from inside one of its own events, but by an idle source. */
 #include "host-service/hypervisor/qmp.h"
@@ -13,6 +13,7 @@
 #define CONNECT_TIMEOUT_MS 5000u /* from connect to the end of the negotiation */
 #define COMMANDS_MAX       64u   /* under way at once; we never come near */
 
+typedef struct QmpClient QmpClient;
 typedef enum { QMP_IDLE, QMP_CONNECTING, QMP_NEGOTIATING, QMP_READY, QMP_FREED } QmpState;
 
 typedef struct {
@@ -22,7 +23,7 @@ typedef struct {
         char *command;
         guint timeout_ms;
         GSource *timer;
-        qmp_reply_func done;
+        monitor_reply_func done;
         gpointer user;
 } QmpCommand;
 
@@ -35,10 +36,11 @@ typedef struct {
 } QmpLink;
 
 struct QmpClient {
+        Monitor base;
         gint refs;
         const struct host_env *env;
         char *path;
-        const struct qmp_events *events;
+        const struct monitor_events *events;
         gpointer user;
         QmpState state;
         QmpLink *link;
@@ -47,13 +49,6 @@ struct QmpClient {
         GQueue commands; /* of QmpCommand, in order of id */
         guint64 next_id;
 };
-
-static G_DEFINE_QUARK(moult - qmp - gone, qmp_gone)
-
-        gboolean qmp_error_is_gone(const GError *error)
-{
-        return error && error->domain == qmp_gone_quark();
-}
 
 static QmpClient *client_ref(QmpClient *c)
 {
@@ -110,21 +105,6 @@ static void link_drop(QmpLink *link)
         g_source_unref(idle);
 }
 
-QmpClient *qmp_client_new(const struct host_env *env, const char *socket_path,
-                          const struct qmp_events *events, gpointer user)
-{
-        QmpClient *c = g_new0(QmpClient, 1);
-
-        c->refs = 1;
-        c->env = env;
-        c->path = g_strdup(socket_path);
-        c->events = events;
-        c->user = user;
-        c->next_id = 1;
-        g_queue_init(&c->commands);
-        return c;
-}
-
 static void drop_connection(QmpClient *c)
 {
         host_timer_clear(&c->connect_timer);
@@ -135,12 +115,11 @@ static void drop_connection(QmpClient *c)
                 c->state = QMP_IDLE;
 }
 
-void qmp_client_free(QmpClient *c)
+static void client_free(Monitor *m)
 {
+        QmpClient *c = (QmpClient *)m;
         QmpCommand *cmd;
 
-        if (!c)
-                return;
         c->state = QMP_FREED;
         drop_connection(c);
         while ((cmd = g_queue_pop_head(&c->commands)))
@@ -232,15 +211,6 @@ static QmpCommand *take_command(QmpClient *c, guint64 id)
         return NULL;
 }
 
-static GError *reply_error(const QmpCommand *cmd, const QmpMessage *m)
-{
-        MoultError code = g_str_equal(m->name, "CommandNotFound")  ? MOULT_ERROR_UNSUPPORTED
-                          : g_str_equal(m->name, "DeviceNotFound") ? MOULT_ERROR_NOT_FOUND
-                                                                   : MOULT_ERROR_REFUSED;
-
-        return g_error_new(MOULT_ERROR, code, "QEMU refused %s: %s", cmd->command, m->text);
-}
-
 static void handle(QmpClient *c, QmpMessage *m)
 {
         QmpCommand *cmd;
@@ -260,7 +230,8 @@ static void handle(QmpClient *c, QmpMessage *m)
                 if (c->state == QMP_READY && c->events && c->events->event)
                         c->events->event(m->name, qmp_object(m->data), c->user);
         } else if (c->state == QMP_READY && (cmd = take_command(c, m->id))) {
-                g_autoptr(GError) error = m->kind == QMP_ERROR ? reply_error(cmd, m) : NULL;
+                g_autoptr(GError) error =
+                        m->kind == QMP_ERROR ? monitor_error_refused(cmd->command, m) : NULL;
 
                 finish(cmd, m->data, error);
         }
@@ -328,8 +299,7 @@ static void on_connected(Transport *transport, const GError *error, gpointer use
                 c->link = NULL;
                 link_free(link);
                 if (error->domain == MOULT_ERROR && error->code == MOULT_ERROR_NOT_FOUND) {
-                        gone = g_error_new(qmp_gone_quark(), MOULT_ERROR_NOT_FOUND,
-                                           "monitor %s: nobody listens there; the VM is off", c->path);
+                        gone = monitor_error_gone("monitor %s: nobody listens there; the VM is off", c->path);
                         lose(c, gone);
                 } else {
                         lose_text(c, MOULT_ERROR_IO, error->message);
@@ -358,9 +328,10 @@ static void begin_connect(QmpClient *c)
         c->env->channel->connect_unix(c->env->self, "qmp", c->path, link->cancel, on_connected, link);
 }
 
-void qmp_client_execute(QmpClient *c, const char *command, JsonObject *arguments, guint timeout_ms,
-                        qmp_reply_func done, gpointer user)
+static void client_execute(Monitor *m, const char *command, JsonObject *arguments, guint timeout_ms,
+                           monitor_reply_func done, gpointer user)
 {
+        QmpClient *c = (QmpClient *)m;
         g_autoptr(JsonObject) owned = arguments;
         QmpCommand *cmd = g_new0(QmpCommand, 1);
 
@@ -380,8 +351,9 @@ void qmp_client_execute(QmpClient *c, const char *command, JsonObject *arguments
                 write_waiting(c);
 }
 
-void qmp_client_disconnect(QmpClient *c)
+static void client_release(Monitor *m)
 {
+        QmpClient *c = (QmpClient *)m;
         g_autoptr(GError) error =
                 g_error_new(MOULT_ERROR, MOULT_ERROR_CANCELLED, "monitor %s: let go", c->path);
 
@@ -391,7 +363,24 @@ void qmp_client_disconnect(QmpClient *c)
         client_unref(c);
 }
 
-gboolean qmp_client_is_connected(const QmpClient *c)
+static const struct monitor_ops qmp_client_ops = {
+        .execute = client_execute,
+        .release = client_release,
+        .free = client_free,
+};
+
+Monitor *qmp_client_new(const struct host_env *env, const char *socket_path,
+                        const struct monitor_events *events, gpointer user)
 {
-        return c->state == QMP_READY;
+        QmpClient *c = g_new0(QmpClient, 1);
+
+        c->base.ops = &qmp_client_ops;
+        c->refs = 1;
+        c->env = env;
+        c->path = g_strdup(socket_path);
+        c->events = events;
+        c->user = user;
+        c->next_id = 1;
+        g_queue_init(&c->commands);
+        return &c->base;
 }

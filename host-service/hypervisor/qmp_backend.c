@@ -1,4 +1,4 @@
-/* host-service/hypervisor/qmp_backend.c - the hypervisor operations over a QMP monitor.
+/* host-service/hypervisor/qmp_backend.c - the hypervisor operations over a monitor, QEMU's own or libvirt's.
  *
  * Theory of operation: every operation begins with a survey of what is really there (window_survey.h) and
  * decides from that, never from memory; so a restarted moultd, a lost answer and an operator who unplugged by
@@ -12,9 +12,13 @@
 #include <string.h>
 
 #include "common/error.h"
+#include "host-service/hypervisor/libvirt_monitor.h"
+#include "host-service/hypervisor/qmp.h"
 
 #define COMMAND_TIMEOUT_MS 10000u
 #define QUEUE_MAX          64u
+/* A libvirtd that is restarted breaks the connection, and nothing else. */
+#define LOST_MAX 3u
 
 const Op *qmp_backend_op(QmpBackend *b)
 {
@@ -51,7 +55,7 @@ void qmp_backend_finish(QmpBackend *b, HypervisorStatus status, const GError *er
         g_clear_pointer(&b->port, g_free);
         b->running = FALSE;
         if (g_queue_is_empty(&b->queue) && !b->plugged)
-                qmp_client_disconnect(b->qmp);
+                monitor_release(b->monitor);
         kick(b);
         if (op->kind == OP_STATUS)
                 op->status_done(status, error, op->user);
@@ -67,15 +71,23 @@ void qmp_backend_fail(QmpBackend *b, const GError *error, const char *doing)
         const Op *op = qmp_backend_op(b);
         g_autoptr(GError) wrapped = NULL;
 
-        if (qmp_error_is_gone(error)) {
+        if (monitor_error_is_gone(error)) {
                 b->plugged = FALSE;
                 if (op->kind == OP_STATUS || op->kind == OP_UNPLUG) {
                         qmp_backend_finish(b, HYPERVISOR_GONE, NULL);
                         return;
                 }
         }
+        /* What was asked last may have been done or not: a new survey tells. */
+        if (g_error_matches(error, MOULT_ERROR, MOULT_ERROR_IO) && op->kind != OP_STATUS &&
+            b->lost < b->lost_max) {
+                b->lost++;
+                host_timer_clear(&b->wait);
+                qmp_survey(b);
+                return;
+        }
         wrapped = g_error_new(MOULT_ERROR,
-                              qmp_error_is_gone(error) ? MOULT_ERROR_TIMEOUT : moult_error_code(error),
+                              monitor_error_is_gone(error) ? MOULT_ERROR_TIMEOUT : moult_error_code(error),
                               "%s: %s", doing, error->message);
         qmp_backend_finish(b, HYPERVISOR_GONE, wrapped);
 }
@@ -96,9 +108,9 @@ JsonObject *qmp_backend_args(const char *name, const char *value)
         return o;
 }
 
-void qmp_backend_execute(QmpBackend *b, const char *command, JsonObject *arguments, qmp_reply_func done)
+void qmp_backend_execute(QmpBackend *b, const char *command, JsonObject *arguments, monitor_reply_func done)
 {
-        qmp_client_execute(b->qmp, command, arguments, COMMAND_TIMEOUT_MS, done, b);
+        monitor_execute(b->monitor, command, arguments, COMMAND_TIMEOUT_MS, done, b);
 }
 
 static void on_event(const char *name, JsonObject *data, gpointer user)
@@ -123,10 +135,15 @@ static void on_event(const char *name, JsonObject *data, gpointer user)
 
 static void on_lost(const GError *why, gpointer user)
 {
-        tell(user, HYPERVISOR_EVENT_LOST, why->message);
+        QmpBackend *b = user;
+
+        /* The event that is waited for may have come meanwhile. */
+        if (b->wait)
+                qmp_unplug_deleted(b);
+        tell(b, HYPERVISOR_EVENT_LOST, why->message);
 }
 
-static const struct qmp_events qmp_client_events = {.event = on_event, .lost = on_lost};
+static const struct monitor_events monitor_events = {.event = on_event, .lost = on_lost};
 
 static void on_status(JsonNode *result, const GError *error, gpointer user)
 {
@@ -150,7 +167,7 @@ static gboolean start_head(gpointer user)
 
         host_timer_clear(&b->kick);
         b->running = TRUE;
-        b->deadlines = b->passes = b->object_tries = 0;
+        b->deadlines = b->passes = b->object_tries = b->lost = 0;
         b->staying = op->kind == OP_PLUG ? ~0u : 0; /* it may be in use by the very push that plugs */
         if (op->kind == OP_STATUS)
                 qmp_backend_execute(b, "query-status", NULL, on_status);
@@ -215,7 +232,7 @@ static void qmp_free(Hypervisor *h)
         QmpBackend *b = (QmpBackend *)h;
         Op *op;
 
-        qmp_client_free(b->qmp);
+        monitor_free(b->monitor);
         host_timer_clear(&b->kick);
         host_timer_clear(&b->wait);
         while ((op = g_queue_pop_head(&b->queue)))
@@ -228,24 +245,38 @@ static void qmp_free(Hypervisor *h)
         g_free(b);
 }
 
-static const struct hypervisor_ops qmp_ops = {
-        .name = "qmp",
-        .query_status = qmp_query_status,
-        .plug_pack = qmp_plug_pack,
-        .unplug_pack = qmp_unplug_pack,
-        .is_plugged = qmp_is_plugged,
-        .keeps = qmp_keeps,
-        .free = qmp_free,
-};
+#define OPS(NAME)                                                                                            \
+        {                                                                                                    \
+                .name = NAME, .query_status = qmp_query_status, .plug_pack = qmp_plug_pack,                  \
+                .unplug_pack = qmp_unplug_pack, .is_plugged = qmp_is_plugged, .keeps = qmp_keeps,            \
+                .free = qmp_free,                                                                            \
+        }
+static const struct hypervisor_ops qmp_ops = OPS("qmp"), libvirt_ops = OPS("libvirt");
 
-Hypervisor *hypervisor_qmp_new(const struct host_env *env, const char *socket_path)
+static QmpBackend *backend_new(const struct host_env *env, const struct hypervisor_ops *ops)
 {
         QmpBackend *b = g_new0(QmpBackend, 1);
 
-        b->base.ops = &qmp_ops;
+        b->base.ops = ops;
         b->env = env;
-        b->qmp = qmp_client_new(env, socket_path, &qmp_client_events, b);
         b->kept = g_ptr_array_new_with_free_func(g_free);
         g_queue_init(&b->queue);
+        return b;
+}
+
+Hypervisor *hypervisor_qmp_new(const struct host_env *env, const char *socket_path)
+{
+        QmpBackend *b = backend_new(env, &qmp_ops);
+
+        b->monitor = qmp_client_new(env, socket_path, &monitor_events, b);
+        return &b->base;
+}
+
+Hypervisor *hypervisor_libvirt_new(const struct host_env *env, const char *uri, const char *domain)
+{
+        QmpBackend *b = backend_new(env, &libvirt_ops);
+
+        b->monitor = libvirt_monitor_new(env, uri, domain, &monitor_events, b);
+        b->lost_max = LOST_MAX;
         return &b->base;
 }

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "host-service/hypervisor/hypervisor.h"
-#include "host-service/hypervisor/qmp.h"
+#include "host-service/hypervisor/monitor.h"
 #include "host-service/hypervisor/window_survey.h"
 
 #define UNPLUG_DEADLINES 3u /* waits for DEVICE_DELETED that may pass in vain */
@@ -24,12 +24,13 @@ typedef struct {
 struct QmpBackend {
         Hypervisor base;
         const struct host_env *env;
-        QmpClient *qmp;
+        Monitor *monitor;
         GQueue queue; /* of Op; the head runs */
         gboolean running;
-        GSource *kick;    /* starts the head from the loop */
-        gboolean plugged; /* something of ours that can go is, or may be, in the VM */
-        GPtrArray *kept;  /* paths of what could not be taken off, at the last unplug */
+        guint lost, lost_max; /* so often this operation began anew because the connection broke; may so */
+        GSource *kick;        /* starts the head from the loop */
+        gboolean plugged;     /* something of ours that can go is, or may be, in the VM */
+        GPtrArray *kept;      /* paths of what could not be taken off, at the last unplug */
 
         struct survey survey;
         guint cursor; /* slot or port that the present step is at */
@@ -52,7 +53,7 @@ void qmp_backend_fail(QmpBackend *b, const GError *error, const char *doing);
 const Op *qmp_backend_op(QmpBackend *b);
 
 /* One command with @b as the callback's user; takes over @arguments. */
-void qmp_backend_execute(QmpBackend *b, const char *command, JsonObject *arguments, qmp_reply_func done);
+void qmp_backend_execute(QmpBackend *b, const char *command, JsonObject *arguments, monitor_reply_func done);
 JsonObject *qmp_backend_args(const char *name, const char *value);
 /* QEMU answered, and said no: nothing was done, and the next step can be decided. */
 gboolean qmp_backend_is_refusal(const GError *error);

@@ -202,7 +202,8 @@ char *qmp_command_line(const char *command, JsonObject *arguments, guint64 id)
         json_object_set_string_member(o, "execute", command);
         if (arguments)
                 json_object_set_object_member(o, "arguments", json_object_ref(arguments));
-        json_object_set_int_member(o, "id", (gint64)id);
+        if (id > 0)
+                json_object_set_int_member(o, "id", (gint64)id);
         json_node_take_object(root, o);
         text = json_to_string(root, FALSE);
         return g_strconcat(text, "\n", NULL);

@@ -37,7 +37,8 @@ QmpMessage *qmp_message_parse(const char *line, gsize len, GError **error);
 void qmp_message_free(QmpMessage *m);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmpMessage, qmp_message_free)
 
-/* One command as a line, with its end. @arguments may be NULL; not taken over. */
+/* One command as a line, with its end. @arguments may be NULL; not taken over. @id 0: none (libvirt gives its
+ * own). */
 char *qmp_command_line(const char *command, JsonObject *arguments, guint64 id);
 
 /* Members by name with their type checked: NULL / FALSE when missing or of another type (json-glib's own

@@ -139,8 +139,8 @@ static void ask(PushWindow *w, HypervisorWindow kind)
         push_window_mark(w);
         if (!h)
                 error = g_error_new(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
-                                    "VM %s has no QMP socket, so nothing can be plugged into it; add "
-                                    "the VM again with --qmp",
+                                    "VM %s has neither QMP socket nor libvirt, so nothing can be plugged "
+                                    "into it; add the VM again with --libvirt or --qmp",
                                     w->r->vm);
         else if (kind != HYPERVISOR_WINDOW_IVSHMEM && !w->knows_pmem)
                 error = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,

@@ -25,6 +25,19 @@ Test(api_refusal, names_of_vms)
         BAD(vm_name_refusal, "", "-a", ".a", "a b", "a/b", "a\n", "\xc3\xa4", TEXT_64 "e", "..", "a=b");
 }
 
+Test(api_refusal, libvirts_and_domains)
+{
+        GOOD(libvirt_uri_refusal, "qemu:///system", "qemu:///session", "qemu+unix:///system?socket=/run/x",
+             "qemu+ssh://root@host:22/system?keyfile=/k&no_tty=1", "qemu+tls://[::1]/system?pkipath=/p");
+        BAD(libvirt_uri_refusal, "", "qemu", "/run/x", "xen:///", "qemu+ext:///system?command=/bin/sh",
+            "qemu+ssh://h/system?command=/bin/sh", "qemu+ssh://h/system?netcat=/bin/sh",
+            "qemu+ssh://h/system?%63ommand=/bin/sh", "qemu+ssh://h/system?COMMAND=/bin/sh",
+            "qemu+ssh://h/system?no_tty=1;command=x", "qemu+ssh://-oProxyCommand=x/system",
+            "qemu+ssh://-l@h/system", "qemu:///system?x=%");
+        GOOD(domain_refusal, "a", "web 1", "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+        BAD(domain_refusal, "", "a/b", "a\n", "\x7f");
+}
+
 Test(api_refusal, labels)
 {
         GOOD(label_key_refusal, "role", "app.kubernetes.io/name", "A_1-b");

@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "host-service/hypervisor/hypervisor.h"
 #include "tests/support/fake_qmp.h"
+#include "tests/support/fake_virt.h"
 #include "tests/support/tempdir.h"
 
 TestSuite(qmp_backend, .timeout = 110);
@@ -24,6 +25,7 @@ struct rig {
         GPtrArray *log;
         char *path;
         FakeQmp *qmp;
+        FakeVirt *virt; /* test_hypervisor_libvirt_backend.c */
         Hypervisor *h;
         guint done, gone_events, lost_events;
         int error;
@@ -61,13 +63,19 @@ static void rig_up(struct rig *r)
         r->log = g_ptr_array_new_with_free_func(g_free);
         r->path = tempdir_path(r->dir, "qmp");
         r->qmp = fake_qmp_new("vm", r->path, r->log);
+#ifdef BEHIND_LIBVIRT
+        r->virt = fake_virt_new(&r->env, r->path);
+        r->h = hypervisor_libvirt_new(&r->env, "qemu:///system", "vm");
+#else
         r->h = hypervisor_qmp_new(&r->env, r->path);
+#endif
         hypervisor_set_events(r->h, on_event, r);
 }
 
 static void rig_down(struct rig *r)
 {
         hypervisor_free(r->h);
+        fake_virt_free(r->virt);
         fake_qmp_free(r->qmp);
         while (g_main_context_iteration(NULL, FALSE))
                 ;
@@ -290,9 +298,13 @@ Test(qmp_backend, a_lost_connection_fails_the_operation_and_the_next_one_looks_a
         plug(&r, "/packs/a.moult");
         fake_qmp_script(r.qmp)->close_instead = TRUE;
         unplug(&r);
-        cr_expect(eq(int, r.error, MOULT_ERROR_IO));
         cr_expect(eq(u32, r.lost_events, 1));
+#ifdef BEHIND_LIBVIRT
+        cr_expect(eq(int, r.error, 0), "libvirt comes back, and QEMU was not away: %s", r.text);
+#else
+        cr_expect(eq(int, r.error, MOULT_ERROR_IO));
         cr_expect(hypervisor_is_plugged(r.h), "nobody knows");
+#endif
         unplug(&r);
         cr_expect(eq(int, r.error, 0));
         cr_expect(eq(u32, fake_qmp_objects(r.qmp), 0));

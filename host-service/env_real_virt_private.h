@@ -1,0 +1,57 @@
+/* host-service/env_real_virt_private.h - what the files of the real libvirt share; for them only.
+ *
+ * env_real_virt.c: connections and calls. env_real_virt_events.c: what libvirt tells by itself.
+ * env_real_virt_channel.c: the host's end of a virtio port. */
+#pragma once
+
+#include <libvirt/libvirt.h>
+
+#include "host-service/env_real_private.h"
+
+typedef struct VirtHost VirtHost;
+typedef enum { HOST_CLOSED, HOST_OPENING, HOST_OPEN } HostState;
+
+struct VirtHost {
+        gint refs; /* the table of hosts, each call, each libvirt callback */
+        struct env_real *real;
+        GMainContext *context;
+        char *uri;
+        HostState state;
+        virConnectPtr conn; /* OPEN only */
+        int lifecycle_id, monitor_id;
+        GThreadPool *pool;
+        GPtrArray *domains; /* of VirtDomain */
+        GQueue waiting;     /* of Call */
+        GSource *retry;
+        guint retry_ms;
+        gboolean complained; /* once per outage */
+        gboolean ending;     /* its last domain has gone */
+};
+
+struct VirtDomain {
+        VirtHost *host;
+        char *name;
+        virt_event_func event;
+        gpointer user;
+        GPtrArray *calls; /* of Call: not ended */
+};
+
+/* From any thread. */
+VirtHost *virt_host_ref(VirtHost *h);
+void virt_host_unref(gpointer h);
+
+/* Main thread: every domain of @h hears it. */
+void virt_tell_all(VirtHost *h, VirtEvent event, const char *detail);
+/* Both block. FALSE: no events of libvirt's; QEMU's are taken if they are to be had. */
+gboolean virt_events_begin(VirtHost *h, virConnectPtr conn, int *ret_lifecycle, int *ret_monitor);
+void virt_events_end(virConnectPtr conn, int lifecycle, int monitor);
+
+/* What libvirt said last in this thread. NOT_FOUND: no such domain, or it does not run. */
+GError *virt_error(const char *doing);
+/* By UUID or name. Blocks. */
+virDomainPtr virt_lookup(virConnectPtr conn, const char *domain, GError **error);
+
+/* Where the host's end of the port @channel is: blocks, in a worker thread. A path that this process can
+ * connect to, or else a descriptor that a relay serves (then *ret_fd >= 0). */
+char *virt_channel_find(virConnectPtr conn, const char *uri, const char *domain, const char *channel,
+                        int *ret_fd, GError **error);
