@@ -20,7 +20,9 @@ extern const struct command command_store_gc;
 extern const struct command command_store_verify;
 
 extern const struct command command_vm_add;
+extern const struct command command_vm_discover; /* only with libvirt */
 extern const struct command command_vm_list;
+extern const struct command command_vm_prepare; /* only with libvirt */
 extern const struct command command_vm_remove;
 extern const struct command command_vm_set;
 extern const struct command command_vm_show;
