@@ -15,6 +15,11 @@ enum {
         SETTING_SOCKET_GROUP,
         SETTING_TRUST,
         SETTING_TLS_LISTEN,
+        SETTING_SHARED_STORE,
+        SETTING_S3_ENDPOINT,
+        SETTING_S3_REGION,
+        SETTING_S3_CREDENTIALS,
+        SETTING_S3_TIMEOUT,
         SETTING_IMMUTABLE,
         SETTING_CONCURRENT,
         SETTING_BYTES,
@@ -35,6 +40,13 @@ static const struct setting {
                            "public keys (*.pub) whose releases are taken"},
         [SETTING_TLS_LISTEN] = {"tls-listen", NULL, "ADDR:PORT",
                                 "listen for agents that call over the network"},
+        [SETTING_SHARED_STORE] = {"shared-store", NULL, "WHERE",
+                                  "none, a directory (STATE_DIR/objects), or s3://BUCKET[/PREFIX]"},
+        [SETTING_S3_ENDPOINT] = {"s3-endpoint", NULL, "URL", "https://HOST[:PORT] of the S3 service"},
+        [SETTING_S3_REGION] = {"s3-region", "us-east-1", "REGION", "the bucket's region"},
+        [SETTING_S3_CREDENTIALS] = {"s3-credentials", NULL, "FILE",
+                                    "access keys, mode 0600 (AWS_ACCESS_KEY_ID, ... if not given)"},
+        [SETTING_S3_TIMEOUT] = {"s3-timeout", "30", "SECONDS", "so long without an answer is a failure"},
         [SETTING_IMMUTABLE] = {"immutable-packs", "yes", "yes|no",
                                "set the immutable attribute on sealed packs"},
         [SETTING_CONCURRENT] = {"concurrent-pushes", "8", "N", "so many pushes talk to their guests at once"},
@@ -61,14 +73,13 @@ static gboolean find_level(const char *name, EventLevel *ret, GError **error)
         return FALSE;
 }
 
-static gboolean find_count(const char *text, guint *ret, GError **error)
+static gboolean find_number(const char *name, const char *text, guint max, guint *ret, GError **error)
 {
         guint64 n;
 
-        if (!g_ascii_string_to_unsigned(text, 10, 1, CONCURRENT_PUSHES_MAX, &n, NULL)) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
-                            "concurrent-pushes: \"%s\" is no number from 1 to %u", text,
-                            CONCURRENT_PUSHES_MAX);
+        if (!g_ascii_string_to_unsigned(text, 10, 1, max, &n, NULL)) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED, "%s: \"%s\" is no number from 1 to %u",
+                            name, text, max);
                 return FALSE;
         }
         *ret = (guint)n;
@@ -152,6 +163,10 @@ static HostConfig *make_config(char *values[SETTINGS], GError **error)
         c->trust_dir = g_strdup(values[SETTING_TRUST]);
         c->api_listen = g_strdup(values[SETTING_API_LISTEN]);
         c->tls_listen = g_strdup(values[SETTING_TLS_LISTEN]);
+        c->shared_store = g_strdup(values[SETTING_SHARED_STORE]);
+        c->s3_endpoint = g_strdup(values[SETTING_S3_ENDPOINT]);
+        c->s3_region = g_strdup(values[SETTING_S3_REGION]);
+        c->s3_credentials = g_strdup(values[SETTING_S3_CREDENTIALS]);
         c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
         if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
@@ -159,7 +174,10 @@ static HostConfig *make_config(char *values[SETTINGS], GError **error)
                 return NULL;
         }
         if (!find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
-            !find_count(values[SETTING_CONCURRENT], &c->concurrent_pushes, error) ||
+            !find_number("concurrent-pushes", values[SETTING_CONCURRENT], CONCURRENT_PUSHES_MAX,
+                         &c->concurrent_pushes, error) ||
+            !find_number("s3-timeout", values[SETTING_S3_TIMEOUT], S3_TIMEOUT_MAX_S, &c->s3_timeout_s,
+                         error) ||
             !find_bytes(values[SETTING_BYTES], &c->concurrent_bytes, error))
                 return NULL;
         return g_steal_pointer(&c);
@@ -249,5 +267,9 @@ void host_config_free(struct host_config *c)
         g_free(c->tls_listen);
         g_free(c->api_listen);
         g_free(c->audit_log);
+        g_free(c->shared_store);
+        g_free(c->s3_endpoint);
+        g_free(c->s3_region);
+        g_free(c->s3_credentials);
         g_free(c);
 }

@@ -7,15 +7,19 @@
 
 #define HOST_SOCKET_DEFAULT   "/run/moult/moultd.sock"
 #define CONCURRENT_PUSHES_MAX 1000u
+#define S3_TIMEOUT_MAX_S      3600u
 
-typedef struct host_config {      /* filled once; const from then on */
-        char *state_dir;          /* /var/lib/moult-host */
-        char *socket;             /* HOST_SOCKET_DEFAULT; mode 0660 */
-        char *socket_group;       /* or NULL: the group that moultd runs as */
-        char *trust_dir;          /* /etc/moult/trusted.d */
-        char *tls_listen;         /* "ADDR:PORT" or NULL: no TLS */
-        char *api_listen;         /* "ADDR:PORT" or NULL: the API is on its socket only */
-        char *audit_log;          /* NULL: none */
+typedef struct host_config { /* filled once; const from then on */
+        char *state_dir;     /* /var/lib/moult-host */
+        char *socket;        /* HOST_SOCKET_DEFAULT; mode 0660 */
+        char *socket_group;  /* or NULL: the group that moultd runs as */
+        char *trust_dir;     /* /etc/moult/trusted.d */
+        char *tls_listen;    /* "ADDR:PORT" or NULL: no TLS */
+        char *api_listen;    /* "ADDR:PORT" or NULL: the API is on its socket only */
+        char *audit_log;     /* NULL: none */
+        char *shared_store;  /* "none", a directory, "s3://BUCKET[/PREFIX]"; NULL: STATE_DIR/objects */
+        char *s3_endpoint, *s3_region, *s3_credentials; /* or NULL, but for the region */
+        guint s3_timeout_s;
         gboolean immutable_packs; /* sealed packs get the immutable attribute where there is one */
         guint concurrent_pushes;  /* that talk to their guests at once; 1..CONCURRENT_PUSHES_MAX */
         guint64 concurrent_bytes; /* of packs that these stage; 0: any */

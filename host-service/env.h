@@ -11,6 +11,7 @@
 #include <gio/gio.h>
 #include <sys/types.h>
 
+#include "host-service/object_store.h"
 #include "proto/transport.h"
 #include "proto/transport_tls.h"
 #include "shm/pack_source.h"
@@ -127,6 +128,7 @@ struct host_env {
         const struct host_store_ops *store;
         const struct host_worker_ops *worker;
         const struct host_virt_ops *virt; /* NULL: built without libvirt */
+        ObjectStore *objects;             /* the shared store; owned by main; NULL: none */
         const char *catalogue_path;       /* for sqlite3_open_v2 */
         const char *sqlite_vfs;           /* NULL: the default one */
 };

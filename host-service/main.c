@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "common/error.h"
@@ -23,6 +24,38 @@ static gboolean on_hangup(gpointer user)
         return G_SOURCE_CONTINUE;
 }
 
+/* FALSE with @error; *ret NULL: there is none. */
+static gboolean open_objects(const struct host_config *config, ObjectStore **ret, GError **error)
+{
+        g_autofree char *dir = NULL, *bucket = NULL, *prefix = NULL;
+        struct s3_config s3 = {config->s3_endpoint, NULL, NULL, config->s3_region, config->s3_credentials,
+                               config->s3_timeout_s};
+        const char *slash, *where = config->shared_store;
+
+        *ret = NULL;
+        if (where && g_str_equal(where, "none"))
+                return TRUE;
+        if (!where || *where == '/') {
+                dir = where ? g_strdup(where) : g_build_filename(config->state_dir, "objects", NULL);
+                *ret = object_store_dir_new(dir);
+                return TRUE;
+        }
+        if (!g_str_has_prefix(where, "s3://")) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "shared-store: \"%s\" is neither none, nor a directory, nor s3://BUCKET[/PREFIX]",
+                            where);
+                return FALSE;
+        }
+        where += strlen("s3://");
+        slash = strchr(where, '/');
+        s3.bucket = bucket = slash ? g_strndup(where, (gsize)(slash - where)) : g_strdup(where);
+        s3.prefix = prefix = g_strdup(slash ? slash + 1 : "");
+        if (g_str_has_suffix(prefix, "/"))
+                prefix[strlen(prefix) - 1] = '\0';
+        *ret = object_store_s3_new(&s3, error);
+        return *ret != NULL;
+}
+
 static int run(const struct host_config *config)
 {
         g_autoptr(GError) error = NULL;
@@ -32,7 +65,8 @@ static int run(const struct host_config *config)
 
         if (env) {
                 host_env_real_set_immutable(env, config->immutable_packs);
-                service = service_new(env, config, &error);
+                if (open_objects(config, &env->objects, &error))
+                        service = service_new(env, config, &error);
         }
         if (service) {
                 g_unix_signal_add(SIGTERM, on_signal, loop);
@@ -48,6 +82,8 @@ static int run(const struct host_config *config)
                           moult_error_name(moult_error_code(error)), NULL);
         }
         service_free(service);
+        if (env)
+                g_clear_pointer(&env->objects, object_store_free);
         host_env_real_free(env);
         return service ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -5,6 +5,7 @@
 #include "host-service/housekeeping.h"
 #include "host-service/push/push_manager.h"
 #include "host-service/rollout/rollout_manager.h"
+#include "host-service/store/share.h"
 #include "host-service/store/store.h"
 
 struct Service {
@@ -19,6 +20,7 @@ struct Service {
         Metrics *metrics;
         Store *store;
         AuditLog *audit;
+        Share *share;
         Api *api;
 };
 
@@ -62,6 +64,7 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                 if (!s->audit)
                         return FALSE;
         }
+        s->share = share_new(env, s->catalogue, s->jobs, s->releases, env->objects);
         /* The socket before the jobs: a second moultd ends here, before it touches a VM. */
         s->api = api_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                          &api_config, error);
@@ -86,6 +89,7 @@ void service_free(Service *s)
         /* Answers that are still to come find the API gone; then those who would give them end. */
         g_clear_pointer(&s->api, api_free);
         g_clear_pointer(&s->rollouts, rollout_manager_free);
+        g_clear_pointer(&s->share, share_free);
         g_clear_pointer(&s->store, store_free);
         g_clear_pointer(&s->pushes, push_manager_free);
         g_clear_pointer(&s->releases, releases_free);

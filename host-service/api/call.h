@@ -109,6 +109,8 @@ gboolean api_releases_get(struct api_call *call, GError **error);
 gboolean api_releases_verify(struct api_call *call, GError **error);
 gboolean api_releases_remove(struct api_call *call, GError **error);
 gboolean api_store_verify(struct api_call *call, GError **error);
+gboolean api_store_push(struct api_call *call, GError **error);
+gboolean api_store_pull(struct api_call *call, GError **error);
 gboolean api_store_gc(struct api_call *call, GError **error);
 gboolean api_pushes_add(struct api_call *call, GError **error);
 gboolean api_fleet_get(struct api_call *call, GError **error);

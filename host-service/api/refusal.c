@@ -109,13 +109,14 @@ const char *operation_state_refusal(const char *text)
 
 const char *operation_kind_refusal(const char *text)
 {
-        static const char *const kinds[] = {"push",           "rollout",      "rollback", "release-import",
-                                            "release-verify", "store-verify", "store-gc", NULL};
+        static const char *const kinds[] = {
+                "push",         "rollout",  "rollback",   "release-import", "release-verify",
+                "store-verify", "store-gc", "store-push", "store-pull",     NULL};
 
         return g_strv_contains(kinds, text)
                        ? NULL
-                       : "must be push, rollout, rollback, release-import, release-verify, store-verify or "
-                         "store-gc";
+                       : "must be push, rollout, rollback, release-import, release-verify, store-verify, "
+                         "store-gc, store-push or store-pull";
 }
 
 const char *transport_refusal(const char *text)

@@ -109,6 +109,12 @@ static const struct field gc_body[] = {
         {0},
 };
 
+static const struct field share_body[] = {
+        {"release", FIELD_TEXT, TRUE, 0, 0, release_name_refusal},
+        {"version", FIELD_TEXT, TRUE, 0, 0, release_version_refusal},
+        {0},
+};
+
 static const struct field rollback_body[] = {
         {"generation", FIELD_NUMBER, FALSE, 0, G_MAXINT64, NULL},
         {"force", FIELD_FLAG, FALSE, 0, 0, NULL},
@@ -206,6 +212,8 @@ const struct api_route api_routes[] = {
          api_releases_verify},
         {"POST", "/v1/store/verify", {NULL}, NULL, NULL, NULL, FALSE, api_store_verify},
         {"POST", "/v1/store/gc", {NULL}, NULL, gc_body, NULL, FALSE, api_store_gc},
+        {"POST", "/v1/store/push", {NULL}, NULL, share_body, NULL, FALSE, api_store_push},
+        {"POST", "/v1/store/pull", {NULL}, NULL, share_body, NULL, FALSE, api_store_pull},
         {"POST", "/v1/pushes", {NULL}, NULL, push_body, NULL, FALSE, api_pushes_add},
         {"POST", "/v1/rollouts", {NULL}, NULL, rollout_body, rollout_body_refusal, FALSE, api_rollouts_add},
         {"GET", "/v1/rollouts", {NULL}, rollouts_query, NULL, NULL, FALSE, api_rollouts_list},

@@ -21,3 +21,13 @@ gboolean api_store_gc(struct api_call *call, GError **error)
 {
         return start(call, "store-gc", error);
 }
+
+gboolean api_store_push(struct api_call *call, GError **error)
+{
+        return start(call, "store-push", error);
+}
+
+gboolean api_store_pull(struct api_call *call, GError **error)
+{
+        return start(call, "store-pull", error);
+}

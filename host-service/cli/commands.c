@@ -39,9 +39,7 @@ static const struct command command_vm = {
 };
 
 static const struct command *const store_commands[] = {
-        &command_store_verify,
-        &command_store_gc,
-        NULL,
+        &command_store_verify, &command_store_gc, &command_store_push, &command_store_pull, NULL,
 };
 
 static const struct command command_store = {

@@ -17,6 +17,8 @@ extern const struct command command_release_show;
 extern const struct command command_release_verify;
 
 extern const struct command command_store_gc;
+extern const struct command command_store_pull;
+extern const struct command command_store_push;
 extern const struct command command_store_verify;
 
 extern const struct command command_vm_add;

@@ -69,9 +69,10 @@ void operation_show_progress(Progress *p, JsonObject *operation)
         gint64 done = json_number(operation, "progress.bytes_done");
         gint64 total = json_number(operation, "progress.bytes_total");
 
-        if (kind && !strcmp(kind, "release-import"))
+        if (kind && (!strcmp(kind, "release-import") || !strcmp(kind, "store-pull")))
                 progress_update(p, "", "importing", (uint64_t)MAX(done, 0), (uint64_t)MAX(total, 0));
-        else if (kind && (!strcmp(kind, "release-verify") || !strcmp(kind, "store-verify")))
+        else if (kind && (!strcmp(kind, "release-verify") || !strcmp(kind, "store-verify") ||
+                          !strcmp(kind, "store-push")))
                 progress_update(p, "", "verifying", (uint64_t)MAX(done, 0), (uint64_t)MAX(total, 0));
 }
 

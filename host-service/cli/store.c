@@ -1,4 +1,6 @@
-/* host-service/cli/store.c - moult store verify, moult store gc. */
+/* host-service/cli/store.c - moult store verify, gc, push, pull. */
+#include <string.h>
+
 #include "host-service/cli/commands.h"
 #include "host-service/cli/remote.h"
 #include "host-service/store/store.h"
@@ -69,4 +71,60 @@ const struct command command_store_gc = {
                    "it, "
                    "while a VM may map it, and while it is among the newest of its name.",
         .run = run_gc,
+};
+
+/* "NAME=VERSION": a store that others write to is not asked for "the highest". */
+static ExitCode run_share(const struct command *self, Cli *cli, int argc, char **argv, const char *path,
+                          GError **error)
+{
+        gboolean detach = FALSE;
+        const GOptionEntry entries[] = {
+                {"detach", 0, 0, G_OPTION_ARG_NONE, &detach, "Do not wait; print the job's id", NULL},
+                {0},
+        };
+        const char *equals;
+        JsonObject *body;
+
+        if (!command_parse(self, cli, entries, 1, 1, &argc, &argv, error))
+                return EXIT_CODE_OK;
+        equals = strchr(argv[1], '=');
+        if (!equals) {
+                command_usage_error(error, "the release must be named in full: %s=VERSION", argv[1]);
+                return EXIT_CODE_USAGE;
+        }
+        g_autofree char *name = g_strndup(argv[1], (gsize)(equals - argv[1]));
+        body = json_object_new();
+        json_object_set_string_member(body, "release", name);
+        json_object_set_string_member(body, "version", equals + 1);
+        return finish(cli, path, body, detach, error);
+}
+
+static ExitCode run_push(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
+{
+        return run_share(self, cli, argc, argv, "/v1/store/push", error);
+}
+
+static ExitCode run_pull(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
+{
+        return run_share(self, cli, argc, argv, "/v1/store/pull", error);
+}
+
+const struct command command_store_push = {
+        .name = "push",
+        .arguments = "NAME=VERSION",
+        .summary = "Put a release into the shared store, for other hosts",
+        .details =
+                "Only what the shared store lacks is sent. It is tried again while the store is down, and a "
+                "push that was cut off goes on where it was when it is asked for again.",
+        .run = run_push,
+};
+
+const struct command command_store_pull = {
+        .name = "pull",
+        .arguments = "NAME=VERSION",
+        .summary = "Take a release from the shared store, and verify it",
+        .details = "Only what this host lacks is fetched. Nothing of the shared store is believed: the "
+                   "release is "
+                   "taken in if its signature is by a trusted key and every content has its digest.",
+        .run = run_pull,
 };

@@ -99,6 +99,24 @@ static void print_gc(Cli *cli, JsonObject *o)
         output_words(cli, "%s %s\n", bytes, dry ? "would be free" : "of packs are free");
 }
 
+static void print_push(Cli *cli, JsonObject *o)
+{
+        g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.moved_bytes"), 0));
+
+        output_words(cli, "%s %s is in %s (%s%" G_GINT64_FORMAT " of %" G_GINT64_FORMAT " chunks sent, %s)\n",
+                     json_text(o, "result.release"), json_text(o, "result.version"),
+                     json_text(o, "result.store"), json_flag(o, "result.already_there") ? "it was; " : "",
+                     json_number(o, "result.moved"), json_number(o, "result.chunks"), bytes);
+}
+
+/* What an import ends with. */
+static void print_pull(Cli *cli, JsonObject *o)
+{
+        output_words(cli, "%s %s is %s moultd\n", json_text(o, "result.release.name"),
+                     json_text(o, "result.release.version"),
+                     json_flag(o, "result.already_there") ? "already in" : "now in");
+}
+
 gboolean store_result_print(Cli *cli, JsonObject *operation)
 {
         const char *kind = json_text(operation, "kind");
@@ -109,6 +127,12 @@ gboolean store_result_print(Cli *cli, JsonObject *operation)
                 print_verify(cli, operation);
         else if (!strcmp(kind, "store-gc"))
                 print_gc(cli, operation);
+        else if (g_strcmp0(json_text(operation, "state"), "succeeded") != 0)
+                return FALSE; /* the reason says it all */
+        else if (!strcmp(kind, "store-push"))
+                print_push(cli, operation);
+        else if (!strcmp(kind, "store-pull"))
+                print_pull(cli, operation);
         else
                 return FALSE;
         return TRUE;

@@ -9,6 +9,11 @@ struct release_import {
         char *path;      /* what to import */
         char *operation; /* names the temporary and the sealed file */
         char *trust_dir;
+        /* A pull: the temporary file is there, and this is it, of this size; @path names it for people. Its
+         * release must have this name and version. */
+        gboolean in_place;
+        int fd; /* owned */
+        char *expect_name, *expect_version;
         gint64 done, total; /* bytes copied and verified; atomic: the loop looks at them */
         /* results: */
         ReleaseRecord *release;

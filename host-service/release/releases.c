@@ -69,12 +69,12 @@ static gboolean show_progress(gpointer user)
         return G_SOURCE_CONTINUE;
 }
 
-static struct task *task_new(Releases *r, const OperationRecord *op)
+static struct task *task_new(Releases *r, const char *id)
 {
         struct task *t = g_new0(struct task, 1);
 
         t->owner = r;
-        t->id = g_strdup(op->id);
+        t->id = g_strdup(id);
         t->cancellable = g_cancellable_new();
         return t;
 }
@@ -307,13 +307,29 @@ static void import_start(const OperationRecord *op, gpointer user)
 {
         Releases *r = user;
         g_autoptr(JsonNode) node = json_from_string(op->request, NULL);
-        struct task *t = task_new(r, op);
+        struct task *t = task_new(r, op->id);
 
         t->import = g_new0(struct release_import, 1);
         t->import->env = r->env;
         t->import->operation = g_strdup(op->id);
         t->import->trust_dir = g_strdup(r->trust_dir);
         t->import->path = g_strdup(json_object_get_string_member(json_node_get_object(node), "path"));
+        task_run(t, import_work, import_done);
+}
+
+void releases_take_in(Releases *r, const char *id, int fd, const char *name, const char *version)
+{
+        struct task *t = task_new(r, id);
+
+        t->import = g_new0(struct release_import, 1);
+        t->import->env = r->env;
+        t->import->operation = g_strdup(id);
+        t->import->trust_dir = g_strdup(r->trust_dir);
+        t->import->path = g_strdup_printf("the pack of %s %s", name, version);
+        t->import->in_place = TRUE;
+        t->import->fd = fd;
+        t->import->expect_name = g_strdup(name);
+        t->import->expect_version = g_strdup(version);
         task_run(t, import_work, import_done);
 }
 
@@ -385,22 +401,26 @@ static void verify_start(const OperationRecord *op, gpointer user)
                 jobs_finish(r->jobs, op->id, OPERATION_FAILED, NULL, error);
                 return;
         }
-        t = task_new(r, op);
+        t = task_new(r, op->id);
         t->release = g_steal_pointer(&release);
         task_run(t, verify_work, verify_done);
 }
 
 /* --- both */
 
-static void cancel(const OperationRecord *op, gpointer user)
+void releases_cancel(Releases *r, const char *id)
 {
-        Releases *r = user;
-        struct task *t = g_hash_table_lookup(r->tasks, op->id);
+        struct task *t = g_hash_table_lookup(r->tasks, id);
 
         if (t) {
                 t->asked = TRUE;
                 g_cancellable_cancel(t->cancellable);
         }
+}
+
+static void cancel(const OperationRecord *op, gpointer user)
+{
+        releases_cancel(user, op->id);
 }
 
 /* Both begin anew after a restart: until the row is written, nothing of an import counts. */

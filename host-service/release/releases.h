@@ -25,6 +25,13 @@ Releases *releases_new(const struct host_env *env, Catalogue *c, Jobs *j, const 
 void releases_free(Releases *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Releases, releases_free)
 
+/* Goes on with operation @id as its import: judges the temporary file of that operation (import.h), whose
+ * descriptor is taken, records the release and ends the operation. Its release must have this name and
+ * version. */
+void releases_take_in(Releases *r, const char *id, int fd, const char *name, const char *version);
+/* Stops what is done here for operation @id, if anything is. */
+void releases_cancel(Releases *r, const char *id);
+
 /* Lets go of the row (errors as catalogue_release_remove()), then of the file in a worker thread. */
 gboolean releases_remove(Releases *r, const char *name, const char *version, GError **error);
 

@@ -89,7 +89,8 @@ Test(api_refusal, words)
         BAD(sync_mode_refusal, "", "slow");
         GOOD(operation_state_refusal, "queued", "partial");
         BAD(operation_state_refusal, "", "done");
-        GOOD(operation_kind_refusal, "push", "rollout", "release-verify", "store-verify", "store-gc");
+        GOOD(operation_kind_refusal, "push", "rollout", "release-verify", "store-verify", "store-gc",
+             "store-pull");
         BAD(operation_kind_refusal, "", "rollouts");
         GOOD(operation_id_refusal, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
         BAD(operation_id_refusal, "", "01arz3ndektsv4rrffq69g5fav", "81ARZ3NDEKTSV4RRFFQ69G5FAV");

@@ -1,0 +1,55 @@
+/* host-service/object_store.h - the shared store: immutable objects by key, that several hosts see.
+ *
+ * Two kinds: a directory (STATE_DIR/objects by default, or one that hosts share), and a bucket of an S3
+ * service. Both have the same layout (store/chunk_index.h). Nothing in it is believed: chunks are compared
+ * with their names, packs with their signatures.
+ * Calls block: worker threads only, several at once.
+ *
+ * Errors: NOT_FOUND (no such object), TIMEOUT (absent, slow, busy or failing: worth another try), CORRUPT (an
+ * answer that was cut short: likewise), UNTRUSTED (who we are, or our signature, is not accepted), REFUSED,
+ * NO_SPACE, IO, CANCELLED. */
+#pragma once
+
+#include <gio/gio.h>
+
+#define OBJECT_MAX_BYTES (64u << 20)
+
+typedef struct ObjectStore ObjectStore;
+struct ObjectStore {
+        const struct object_store_ops *ops;
+        char *name; /* for people: the directory, or s3://BUCKET/PREFIX at its endpoint; no secret */
+};
+
+struct object_store_ops {
+        /* Larger than @max_bytes is CORRUPT. */
+        GBytes *(*get)(ObjectStore *s, const char *key, gsize max_bytes, GCancellable *cancellable,
+                       GError **error);
+        /* There afterwards as a whole, or not at all. An object of that key may be there: it is the same. */
+        gboolean (*put)(ObjectStore *s, const char *key, GBytes *data, GCancellable *cancellable,
+                        GError **error);
+        gboolean (*has)(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
+                        GError **error);
+        void (*free)(ObjectStore *s);
+};
+
+static inline void object_store_free(ObjectStore *s)
+{
+        if (s)
+                s->ops->free(s);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ObjectStore, object_store_free)
+
+/* Made when the first object is put. */
+ObjectStore *object_store_dir_new(const char *path);
+
+struct s3_config {
+        char *endpoint; /* "https://HOST[:PORT]"; http:// is taken too: what is fetched is verified anyway */
+        char *bucket;   /* [a-z0-9.-] */
+        char *prefix;   /* of keys, without '/' at its ends; may be "" */
+        char *region;   /* "us-east-1" */
+        char *credentials; /* file, or NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN */
+        guint timeout_s;   /* without an answer, or slower than 1 KiB/s for so long: TIMEOUT */
+};
+/* Does not connect. MALFORMED: a setting; UNTRUSTED: the credentials' file can be read by others; NOT_FOUND:
+ * no credentials. */
+ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error);

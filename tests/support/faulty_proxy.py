@@ -1,0 +1,79 @@
+"""An HTTP proxy in front of a server that does to answers what networks and services do: a test's rule decides."""
+
+import http.client
+import http.server
+import threading
+
+
+class FaultyProxy:
+    """rule(method, path, n) -> None (pass it on) or "500", "503", "close", "cut", "flip", "hang"; n counts the requests
+    for this method and path, from 1. Signatures stay valid: the Host header is passed on as it came."""
+
+    def __init__(self, port, rule=lambda method, path, n: None):
+        self.upstream, self.rule, self.seen, self.lock = port, rule, {}, threading.Lock()
+        self.over = threading.Event()
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                with proxy.lock:
+                    key = (self.command, self.path)
+                    n = proxy.seen[key] = proxy.seen.get(key, 0) + 1
+                fault = proxy.rule(self.command, self.path, n)
+                if fault in ("500", "503"):
+                    text = b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>"
+                    self.send_response(int(fault))
+                    self.send_header("Content-Length", str(len(text)))
+                    self.end_headers()
+                    if self.command != "HEAD":
+                        self.wfile.write(text)
+                    return
+                if fault == "hang":
+                    proxy.over.wait(120)
+                if fault in ("close", "hang"):
+                    self.close_connection = True
+                    return
+                self.pass_on(body, fault)
+
+            def pass_on(self, body, fault):
+                upstream = http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=60)
+                upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    upstream.putheader(name, value)
+                upstream.endheaders(body)
+                answer = upstream.getresponse()
+                data = answer.read()
+                upstream.close()
+                if fault == "flip" and data:
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                self.send_response(answer.status)
+                length = answer.getheader("Content-Length", 0) if self.command == "HEAD" else len(data)
+                self.send_header("Content-Length", str(length))
+                self.end_headers()
+                if fault == "cut":
+                    self.wfile.write(data[:len(data) // 2])
+                    self.close_connection = True
+                elif self.command != "HEAD":
+                    self.wfile.write(data)
+
+            do_GET = do_PUT = do_HEAD = handle_one
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
