@@ -25,12 +25,12 @@ def options():
     """Of the code, from --help."""
     code, out, _ = run("--help")
     assert code == 0
-    return set(re.findall(r"--([a-z][a-z-]*)", out)) - {"help-all"}
+    return set(re.findall(r"--([a-z][a-z0-9-]*)", out)) - {"help-all"}
 
 
 def settings(text):
     """name -> value ("" if there is none) of a file in which defaults are commented out."""
-    found = re.findall(r"^#?([a-z][a-z-]*) =[ ]?(.*)$", text, re.MULTILINE)
+    found = re.findall(r"^#?([a-z][a-z0-9-]*) =[ ]?(.*)$", text, re.MULTILINE)
     assert len(found) == len(dict(found)), "a setting is there twice"
     return dict(found)
 
@@ -46,7 +46,7 @@ def test_the_example_has_every_setting_with_its_default(tmp_path):
 def test_the_example_can_be_used_as_it_is_and_with_its_examples(tmp_path):
     assert run("--check-config", "--config", EXAMPLE)[0] == 0
     text = re.sub(r"^# example: ", "", EXAMPLE.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"^#([a-z-]+ = .+)$", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"^#([a-z0-9-]+ = .+)$", r"\1", text, flags=re.MULTILINE)
     (tmp_path / "all").write_text(text)
     code, out, err = run("--check-config", "--config", tmp_path / "all")
     assert code == 0, err
@@ -54,9 +54,9 @@ def test_the_example_can_be_used_as_it_is_and_with_its_examples(tmp_path):
 
 
 def test_the_manual_has_every_option_and_no_other():
-    described = set(re.findall(r"^\.It (?:Fl . , |Fl )-([a-z-]+)", MANUAL, re.MULTILINE))
+    described = set(re.findall(r"^\.It (?:Fl . , |Fl )-([a-z0-9-]+)", MANUAL, re.MULTILINE))
     synopsis = MANUAL[MANUAL.index(".Sh SYNOPSIS"):MANUAL.index(".Sh DESCRIPTION")]
-    named = set(re.findall(r"-([a-z][a-z-]+)", synopsis))
+    named = set(re.findall(r"-([a-z][a-z0-9-]+)", synopsis))
     assert described == options() - {"help"}
     assert named == options() - {"help"}
 
