@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "host-service/object_store.h"
+#include "proto/session.h"
 #include "proto/transport.h"
 #include "proto/transport_tls.h"
 #include "shm/pack_source.h"
@@ -127,10 +128,11 @@ struct host_env {
         const struct host_disk_ops *disk;
         const struct host_store_ops *store;
         const struct host_worker_ops *worker;
-        const struct host_virt_ops *virt; /* NULL: built without libvirt */
-        ObjectStore *objects;             /* the shared store; owned by main; NULL: none */
-        const char *catalogue_path;       /* for sqlite3_open_v2 */
-        const char *sqlite_vfs;           /* NULL: the default one */
+        const struct session_environment *session; /* of guests' sessions, with `self`; NULL: the real one */
+        const struct host_virt_ops *virt;          /* NULL: built without libvirt */
+        ObjectStore *objects;                      /* the shared store; owned by main; NULL: none */
+        const char *catalogue_path;                /* for sqlite3_open_v2 */
+        const char *sqlite_vfs;                    /* NULL: the default one */
 };
 
 static inline gint64 host_wall_us(const struct host_env *e)

@@ -159,6 +159,8 @@ GuestSession *guest_session_new(const struct host_env *env, Transport *transport
         gs->messages = budget_new(MESSAGE_RATE, MESSAGE_BURST);
         gs->meter = metered_transport_new(env, transport);
         gs->session = session_new(gs->meter, hello, &events_of_session, gs);
+        if (env->session)
+                session_set_environment(gs->session, env->session, env->self);
         gs->fetch = fetch_server_new(env, gs->session, find_pack, gs);
         return gs;
 }
