@@ -3,7 +3,8 @@
 
 #include "common/events.h"
 
-#define FINISH_RETRY_MS 1000
+/* A catalogue that cannot be read or written now (disk full, I/O error) is tried again. */
+#define RETRY_MS 1000
 
 struct runner {
         const struct job_kind *kind;
@@ -31,8 +32,9 @@ struct Jobs {
         Catalogue *catalogue;
         GHashTable *runners; /* kind -> struct runner */
         GQueue pending;      /* struct pending */
+        GQueue later;        /* likewise: the catalogue could not take it; RETRY_MS from then */
         GQueue unfinished;   /* struct finish */
-        GSource *idle, *retry;
+        GSource *idle, *retry, *again;
 };
 
 static void pending_free(struct pending *p)
@@ -57,6 +59,7 @@ Jobs *jobs_new(const struct host_env *env, Catalogue *c)
         j->catalogue = c;
         j->runners = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
         g_queue_init(&j->pending);
+        g_queue_init(&j->later);
         g_queue_init(&j->unfinished);
         return j;
 }
@@ -67,7 +70,9 @@ void jobs_free(Jobs *j)
                 return;
         host_timer_clear(&j->idle);
         host_timer_clear(&j->retry);
+        host_timer_clear(&j->again);
         g_queue_clear_full(&j->pending, (GDestroyNotify)pending_free);
+        g_queue_clear_full(&j->later, (GDestroyNotify)pending_free);
         g_queue_clear_full(&j->unfinished, (GDestroyNotify)finish_free);
         g_hash_table_unref(j->runners);
         g_free(j);
@@ -82,33 +87,36 @@ void jobs_register(Jobs *j, const struct job_kind *kind, gpointer user)
         g_hash_table_insert(j->runners, (gpointer)kind->kind, r);
 }
 
-static void run(Jobs *j, const struct pending *p)
+/* FALSE: the catalogue does not let us; nothing was done. */
+static gboolean run(Jobs *j, const struct pending *p, GError **error)
 {
-        g_autoptr(GError) error = NULL;
-        g_autoptr(OperationRecord) op = catalogue_operation_get(j->catalogue, p->id, &error);
+        g_autoptr(GError) why = NULL;
+        g_autoptr(OperationRecord) op = catalogue_operation_get(j->catalogue, p->id, &why);
         const struct runner *r;
 
+        if (!op && !g_error_matches(why, MOULT_ERROR, MOULT_ERROR_NOT_FOUND)) {
+                g_propagate_error(error, g_steal_pointer(&why));
+                return FALSE;
+        }
         /* No row, or no cancel in it: the transaction that was to write it was rolled back. */
         if (!op || operation_state_is_final(op->state) || (p->what == CANCEL && !op->cancel_requested))
-                return;
+                return TRUE;
         r = g_hash_table_lookup(j->runners, op->kind);
         if (p->what == CANCEL) {
                 if (r && op->state == OPERATION_RUNNING)
                         r->kind->cancel(op, r->user);
-                return;
+                return TRUE;
         }
         if (!r) {
-                error = g_error_new(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
-                                    "this moultd has nobody who runs operations of kind \"%s\"", op->kind);
-                jobs_finish(j, op->id, OPERATION_FAILED, NULL, error);
-                return;
+                why = g_error_new(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
+                                  "this moultd has nobody who runs operations of kind \"%s\"", op->kind);
+                jobs_finish(j, op->id, OPERATION_FAILED, NULL, why);
+                return TRUE;
         }
         if (op->state == OPERATION_QUEUED) {
                 if (!catalogue_operation_set_state(j->catalogue, op->id, OPERATION_RUNNING, NULL, NULL,
-                                                   &error)) {
-                        jobs_finish(j, op->id, OPERATION_FAILED, NULL, error);
-                        return;
-                }
+                                                   error))
+                        return FALSE;
                 op->state = OPERATION_RUNNING;
         }
         if (p->what == RESUME)
@@ -117,22 +125,56 @@ static void run(Jobs *j, const struct pending *p)
                 r->kind->start(op, r->user);
         if (op->cancel_requested)
                 r->kind->cancel(op, r->user);
+        return TRUE;
+}
+
+static void begin_idle(Jobs *j);
+
+static gboolean run_later(gpointer user)
+{
+        Jobs *j = user;
+        struct pending *p;
+
+        host_timer_clear(&j->again);
+        while ((p = g_queue_pop_head(&j->later)))
+                g_queue_push_tail(&j->pending, p);
+        begin_idle(j);
+        return G_SOURCE_REMOVE;
+}
+
+/* Its rows stay as they are: an operation that has not begun has not failed. */
+static void put_off(Jobs *j, struct pending *p, const GError *why)
+{
+        event_log(EVENT_ERROR, "operation-put-off", why->message, "operation", p->id, NULL);
+        g_queue_push_tail(&j->later, p);
+        if (!j->again)
+                j->again = host_timer_add(j->env, RETRY_MS, run_later, j);
 }
 
 static gboolean run_pending(gpointer user)
 {
         Jobs *j = user;
         struct pending *p = g_queue_pop_head(&j->pending);
+        g_autoptr(GError) error = NULL;
 
         /* One at a time: between two, the loop serves everybody else. */
-        if (p) {
-                run(j, p);
+        if (p && !run(j, p, &error))
+                put_off(j, p, error);
+        else if (p)
                 pending_free(p);
-        }
         if (!g_queue_is_empty(&j->pending))
                 return G_SOURCE_CONTINUE;
         g_clear_pointer(&j->idle, g_source_unref);
         return G_SOURCE_REMOVE;
+}
+
+static void begin_idle(Jobs *j)
+{
+        if (j->idle)
+                return;
+        j->idle = g_idle_source_new();
+        g_source_set_callback(j->idle, run_pending, j, NULL);
+        g_source_attach(j->idle, j->env->context);
 }
 
 static void enqueue(Jobs *j, const char *id, enum what what)
@@ -142,11 +184,7 @@ static void enqueue(Jobs *j, const char *id, enum what what)
         p->id = g_strdup(id);
         p->what = what;
         g_queue_push_tail(&j->pending, p);
-        if (!j->idle) {
-                j->idle = g_idle_source_new();
-                g_source_set_callback(j->idle, run_pending, j, NULL);
-                g_source_attach(j->idle, j->env->context);
-        }
+        begin_idle(j);
 }
 
 gboolean jobs_begin(Jobs *j, GError **error)
@@ -218,7 +256,15 @@ void jobs_finish(Jobs *j, const char *id, OperationState state, const char *resu
         }
         g_queue_push_tail(&j->unfinished, f);
         if (!j->retry)
-                j->retry = host_timer_add(j->env, FINISH_RETRY_MS, retry_finish, j);
+                j->retry = host_timer_add(j->env, RETRY_MS, retry_finish, j);
+}
+
+static gboolean holds(const GQueue *q, const char *id)
+{
+        for (const GList *l = q->head; l; l = l->next)
+                if (g_str_equal(((const struct pending *)l->data)->id, id))
+                        return TRUE;
+        return FALSE;
 }
 
 gboolean jobs_cancel(Jobs *j, const char *id, GError **error)
@@ -226,9 +272,8 @@ gboolean jobs_cancel(Jobs *j, const char *id, GError **error)
         if (!catalogue_operation_request_cancel(j->catalogue, id, error))
                 return FALSE;
         /* One that is still queued here is told by run(), after its start. */
-        for (GList *l = j->pending.head; l; l = l->next)
-                if (g_str_equal(((struct pending *)l->data)->id, id))
-                        return TRUE;
+        if (holds(&j->pending, id) || holds(&j->later, id))
+                return TRUE;
         enqueue(j, id, CANCEL);
         return TRUE;
 }
