@@ -20,6 +20,7 @@
 #define STALL_DEFAULT_MS    300000u
 #define CONCURRENT_DEFAULT  8u
 #define STARTS_MAX          8u /* in one turn of the loop: each writes to the catalogue */
+#define READ_AGAIN_MS       1000u
 
 struct PushManager {
         const struct host_env *env;
@@ -32,6 +33,8 @@ struct PushManager {
         GPtrArray *waiting; /* of Push, owned; oldest first */
         GPtrArray *running; /* of Push, owned */
         GSource *next;      /* starts what may start, from the loop */
+        GPtrArray *unread;  /* of char *: operations whose pushes the catalogue could not tell */
+        GSource *again;     /* looks at these once more */
         Leftovers *leftovers;
         VmNotes *notes;
         GuestAsks *asks;
@@ -95,6 +98,20 @@ static char *result_text(const struct tally *t)
         return json_object_text(o);
 }
 
+static gboolean on_again(gpointer user);
+
+/* An operation that cannot be looked at now (an I/O error) has not failed: its pushes are rows like before.
+ */
+static void look_again_later(PushManager *m, const char *operation, const GError *why)
+{
+        event_log(EVENT_ERROR, "operation-unreadable", why->message, "operation", operation, NULL);
+        if (g_error_matches(why, MOULT_ERROR, MOULT_ERROR_NOT_FOUND))
+                return;
+        g_ptr_array_add(m->unread, g_strdup(operation));
+        if (!m->again)
+                m->again = host_timer_add(m->env, READ_AGAIN_MS, on_again, m);
+}
+
 /* Ends the operation if all of its pushes have ended. */
 static void finish_if_over(PushManager *m, const char *operation)
 {
@@ -107,7 +124,7 @@ static void finish_if_over(PushManager *m, const char *operation)
         if (op && g_str_equal(op->kind, "rollout"))
                 return; /* more than its pushes: rollout/ ends it */
         if (!pushes) {
-                event_log(EVENT_ERROR, "operation-unreadable", error->message, "operation", operation, NULL);
+                look_again_later(m, operation, error);
                 return;
         }
         t = count(pushes);
@@ -266,15 +283,31 @@ gboolean push_manager_take_up(PushManager *m, const char *operation, GError **er
         return TRUE;
 }
 
-static void take_up(const OperationRecord *op, gpointer user)
+static void take_up_pushes(PushManager *m, const char *operation)
 {
-        PushManager *m = user;
         g_autoptr(GError) error = NULL;
 
-        if (push_manager_take_up(m, op->id, &error))
-                finish_if_over(m, op->id);
+        if (push_manager_take_up(m, operation, &error))
+                finish_if_over(m, operation);
         else
-                jobs_finish(m->jobs, op->id, OPERATION_FAILED, NULL, error);
+                look_again_later(m, operation, error);
+}
+
+static void take_up(const OperationRecord *op, gpointer user)
+{
+        take_up_pushes(user, op->id);
+}
+
+static gboolean on_again(gpointer user)
+{
+        PushManager *m = user;
+        g_autoptr(GPtrArray) unread = g_steal_pointer(&m->unread);
+
+        m->unread = g_ptr_array_new_with_free_func(g_free);
+        host_timer_clear(&m->again);
+        for (guint i = 0; i < unread->len; i++)
+                take_up_pushes(m, unread->pdata[i]);
+        return G_SOURCE_REMOVE;
 }
 
 /* Lists change while pushes end: each is looked for anew. */
@@ -516,6 +549,7 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
         m->bytes = config->concurrent_bytes;
         m->waiting = g_ptr_array_new_with_free_func((GDestroyNotify)push_free);
         m->running = g_ptr_array_new_with_free_func((GDestroyNotify)push_free);
+        m->unread = g_ptr_array_new_with_free_func(g_free);
         m->guests = guests_new(env, c, &guests, &guests_events, m);
         m->context = (struct push_context){.env = env,
                                            .catalogue = c,
@@ -553,6 +587,8 @@ void push_manager_free(PushManager *m)
         if (!m)
                 return;
         host_timer_clear(&m->next);
+        host_timer_clear(&m->again);
+        g_ptr_array_unref(m->unread);
         g_ptr_array_unref(m->running);
         g_ptr_array_unref(m->waiting);
         guest_asks_free(m->asks);
