@@ -8,8 +8,9 @@
 
 #define GAP_US     (2 * G_USEC_PER_SEC)
 #define TIMEOUT_MS 30000u
-#define ITEMS      64u /* among the newest so many one is committed, or none is known */
-#define PUSHES     64u /* so many of ours are looked through for the one that made it */
+#define RETRY_MS   10000u /* no answer, or the catalogue could not take it */
+#define ITEMS      64u    /* among the newest so many one is committed, or none is known */
+#define PUSHES     64u    /* so many of ours are looked through for the one that made it */
 
 typedef struct {
         VmReleases *owner;
@@ -76,7 +77,8 @@ static gboolean was_selection(Catalogue *c, const char *vm, const Moult__History
         return FALSE;
 }
 
-static void take(VmReleases *v, const char *vm, const Moult__History *h)
+/* FALSE: the catalogue could not take it. */
+static gboolean take(VmReleases *v, const char *vm, const Moult__History *h)
 {
         g_autofree char *text = NULL;
         g_autoptr(GError) error = NULL;
@@ -85,26 +87,33 @@ static void take(VmReleases *v, const char *vm, const Moult__History *h)
         while (i < h->n_items && h->items[i]->phase != MOULT__TRANSACTION_PHASE__PHASE_COMMITTED)
                 i++;
         if (i == h->n_items && i >= ITEMS)
-                return; /* it may be further back */
+                return TRUE; /* it may be further back */
         if (i < h->n_items) {
                 g_autofree char *release = message_string(h->items[i]->release);
 
                 text = vm_release_text(release, was_selection(v->catalogue, vm, h->items[i]));
         }
-        if (!catalogue_vm_set_release(v->catalogue, vm, text, &error) &&
-            !g_error_matches(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND)) /* removed meanwhile */
-                event_log(EVENT_WARNING, "guest-seen-failed", error->message, "vm", vm, NULL);
+        if (catalogue_vm_set_release(v->catalogue, vm, text, &error) ||
+            g_error_matches(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND)) /* removed meanwhile */
+                return TRUE;
+        event_log(EVENT_WARNING, "guest-seen-failed", error->message, "vm", vm, NULL);
+        return FALSE;
 }
+
+static gboolean on_time(gpointer user);
 
 static void on_history(const Moult__History *history, const GError *error, gpointer user)
 {
         Note *n = user;
+        gboolean unanswered = g_error_matches(error, MOULT_ERROR, MOULT_ERROR_TIMEOUT);
 
         n->asking = FALSE;
         if (history)
-                take(n->owner, n->vm, history);
+                unanswered = !take(n->owner, n->vm, history);
         if (n->again && !g_error_matches(error, MOULT_ERROR, MOULT_ERROR_CANCELLED))
                 vm_releases_ask(n->owner, n->vm);
+        else if (unanswered)
+                n->timer = host_timer_add(n->owner->env, RETRY_MS, on_time, n);
 }
 
 static gboolean on_time(gpointer user)
