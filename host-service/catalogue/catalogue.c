@@ -75,6 +75,24 @@ static gboolean migrate(Catalogue *c, GError **error)
         return TRUE;
 }
 
+/* What is built upon from now on must be on the platter. A sync that failed in an earlier life may have left
+ * pages of the log that are in the page cache only, and that no later sync writes; what came after them would
+ * be lost with them. So the log is moved to the database, which is synced. A full disk is no reason not to
+ * start: whoever makes room needs us. */
+static gboolean settle(Catalogue *c, GError **error)
+{
+        int rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+
+        if (rc == SQLITE_OK)
+                return TRUE;
+        sql_error(c, error, "moving the log to the database");
+        if ((rc & 0xff) != SQLITE_FULL && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
+                return FALSE;
+        event_log(EVENT_WARNING, "catalogue-not-settled", sqlite3_errmsg(c->db), NULL);
+        g_clear_error(error);
+        return TRUE;
+}
+
 Catalogue *catalogue_open(const struct host_env *env, GError **error)
 {
         g_autoptr(Catalogue) c = g_new0(Catalogue, 1);
@@ -101,7 +119,8 @@ Catalogue *catalogue_open(const struct host_env *env, GError **error)
         if (!execute(c, "PRAGMA journal_mode = WAL", "choosing the write-ahead log", error) ||
             !execute(c, "PRAGMA synchronous = FULL", "choosing durability", error) ||
             !execute(c, "PRAGMA foreign_keys = ON", "choosing foreign keys", error) ||
-            !execute(c, "PRAGMA secure_delete = ON", "choosing secure deletion", error) || !migrate(c, error))
+            !execute(c, "PRAGMA secure_delete = ON", "choosing secure deletion", error) ||
+            !settle(c, error) || !migrate(c, error))
                 return NULL;
         c->forgotten = sql_number(c, 0, "SELECT value FROM meta WHERE key = 'events_forgotten'", "");
         return g_steal_pointer(&c);
