@@ -10,8 +10,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 SIM = pathlib.Path(os.environ.get("MOULT_SIM", TOP / "build" / "release" / "tests" / "sim" / "sim"))
 SANITIZED = TOP / "build" / "dev" / "tests" / "sim" / "sim"
 SOAK = "MOULT_SOAK" in os.environ
-SEEDS = 20000 if SOAK else 2500
-SANITIZED_SEEDS = 2000 if SOAK else 100
+SEEDS = 20000 if SOAK else 400
+SANITIZED_SEEDS = 2000 if SOAK else 60
 
 
 def run(*words, program=SIM):
