@@ -1,7 +1,7 @@
 #!/bin/sh
 # build-aux/packages.sh - installs the Debian 12 packages of one or more groups; does nothing where they are there.
 #
-#   build-aux/packages.sh [--list] GROUP...      groups: build test image bench conformance all
+#   build-aux/packages.sh [--list] GROUP...      groups: build test image package bench conformance all
 #
 # `--list` prints the names instead of installing. apt-get update runs only if something is missing.
 set -eu
@@ -16,12 +16,13 @@ test='clang-14 clang-format clang-tidy git python3 python3-pytest python3-pytest
         libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils'
 image='qemu-system-x86 qemu-utils mmdebstrap busybox-static kmod cpio e2fsprogs python3 attr libcap2-bin
         ca-certificates debian-archive-keyring openssl xz-utils zstd erofs-utils squashfs-tools cryptsetup-bin'
+package='debhelper dpkg-dev fakeroot apparmor systemd'
 bench='openssh-client rsync fuse-overlayfs bindfs fio strace systemd'
 conformance='autoconf automake perl'
 
 list=no
 [ "${1:-}" = --list ] && { list=yes; shift; }
-[ $# -gt 0 ] || { echo "usage: $0 [--list] GROUP...   (build test image bench conformance all)" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: $0 [--list] GROUP...   (build test image package bench conformance all)" >&2; exit 2; }
 
 names=
 for group; do
@@ -29,10 +30,11 @@ for group; do
         build) names="$names $build" ;;
         test) names="$names $test" ;;
         image) names="$names $image" ;;
+        package) names="$names $package" ;;
         bench) names="$names $bench" ;;
         conformance) names="$names $conformance" ;;
-        all) names="$names $build $test $image $bench $conformance" ;;
-        *) echo "$0: there is no package group \"$group\" (build test image bench conformance all)" >&2; exit 2 ;;
+        all) names="$names $build $test $image $package $bench $conformance" ;;
+        *) echo "$0: there is no package group \"$group\" (build test image package bench conformance all)" >&2; exit 2 ;;
         esac
 done
 names=$(printf '%s\n' $names | sort -u)

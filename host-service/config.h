@@ -5,7 +5,7 @@
 
 #include "common/events.h"
 
-#define HOST_SOCKET_DEFAULT   "/run/moult/moultd.sock"
+#define HOST_SOCKET_DEFAULT   "/run/moult-host/moultd.sock"
 #define CONCURRENT_PUSHES_MAX 1000u
 #define S3_TIMEOUT_MAX_S      3600u
 

@@ -6,5 +6,5 @@
 # --quick leaves the virtual machines out; --soak runs the long campaigns; -k runs only tests whose name has PATTERN.
 # Results of single tests: build/test-results/*.xml.
 cd "$(dirname "$0")/.." || exit 1
-build-aux/packages.sh build test image || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+build-aux/packages.sh build test image package || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 exec /usr/bin/python3 tests/support/run.py "$@"

@@ -16,7 +16,7 @@ typedef enum {
 
 /* What docs and examples use for api-listen. */
 #define CLI_DEFAULT_PORT   7444
-#define CLI_DEFAULT_SOCKET "/run/moult/moultd.sock"
+#define CLI_DEFAULT_SOCKET "/run/moult-host/moultd.sock"
 /* Where this host keeps the public keys whose releases it trusts; moultd uses the same. */
 #define CLI_DEFAULT_TRUST "/etc/moult/trusted.d"
 
