@@ -54,24 +54,29 @@
 #define LIMIT_MANIFEST_BYTES (256u * 1024u * 1024u)
 #define LIMIT_MANIFEST_MEMORY                                                                                \
         (1024u * 1024u * 1024u) /* also at most 64 times the manifest's bytes plus 1 MiB */
-#define LIMIT_SIGNATURE_BYTES   4096u
-#define LIMIT_SIGNATURES        8u
-#define LIMIT_ENTRIES           (4u * 1024u * 1024u)
-#define LIMIT_PATH_BYTES        4095u
-#define LIMIT_NAME_BYTES        64u
-#define LIMIT_DESCRIPTION_BYTES 4096u
-#define LIMIT_XATTRS            64u
-#define LIMIT_XATTR_NAME        255u
-#define LIMIT_XATTR_VALUE       65536u
-#define LIMIT_HOOKS             64u
-#define LIMIT_HOOK_SCRIPT       65536u
-#define LIMIT_HOOK_TIMEOUT_MS   3600000u
-#define LIMIT_HOOK_OUTPUT       16384u
-#define LIMIT_REQUIREMENTS      64u
-#define LIMIT_RESTART_UNITS     256u
-#define LIMIT_OLD_DIGESTS       16u
-#define LIMIT_EXTENTS           (1024u * 1024u)
-#define LIMIT_FILE_SIZE         (UINT64_C(1) << 44) /* 16 TiB, ext4's */
+#define LIMIT_SIGNATURE_BYTES    4096u
+#define LIMIT_SIGNATURES         8u
+#define LIMIT_ENTRIES            (4u * 1024u * 1024u)
+#define LIMIT_PATH_BYTES         4095u
+#define LIMIT_NAME_BYTES         64u
+#define LIMIT_DESCRIPTION_BYTES  4096u
+#define LIMIT_XATTRS             64u
+#define LIMIT_XATTR_NAME         255u
+#define LIMIT_XATTR_VALUE        65536u
+#define LIMIT_HOOKS              64u
+#define LIMIT_HOOK_SCRIPT        65536u
+#define LIMIT_HOOK_TIMEOUT_MS    3600000u
+#define LIMIT_HOOK_OUTPUT        16384u
+#define LIMIT_REQUIREMENTS       64u
+#define LIMIT_RESTART_UNITS      256u
+#define LIMIT_OLD_DIGESTS        16u
+#define LIMIT_EXTENTS            (1024u * 1024u)
+#define LIMIT_DELTA_INDEX_STORED (4u * 1024u * 1024u)
+#define LIMIT_DELTA_INDEX        (16u * 1024u * 1024u)
+#define LIMIT_DELTA_FRAMES       65536u
+#define LIMIT_DELTA_PREFIX       (16u * 1024u * 1024u) /* of one frame: what applying it takes of memory */
+#define LIMIT_DELTA_OUTPUT       (8u * 1024u * 1024u)
+#define LIMIT_FILE_SIZE          (UINT64_C(1) << 44) /* 16 TiB, ext4's */
 
 /* The target file system */
 #define LIMIT_TARGET_BYTES    (256u * 1024u * 1024u)

@@ -219,6 +219,11 @@ gboolean pack_source_distrust(PackSource *self, unsigned rung)
         return self->ops->distrust != NULL && self->ops->distrust(self, rung);
 }
 
+int pack_source_kind(PackSource *self)
+{
+        return self->ops == &ladder_ops ? pack_source_ladder_kind(self) : self->ops->kind;
+}
+
 const char *pack_source_name(PackSource *self)
 {
         if (self->ops != &ladder_ops)

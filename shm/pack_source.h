@@ -47,6 +47,9 @@ unsigned pack_source_rung(PackSource *self);
  * again: the bytes come from somewhere else now. Only a window is given up for it (somebody else may write
  * there); a session gives what the host has. */
 gboolean pack_source_distrust(PackSource *self, unsigned rung);
+/* A SourceKind of proto/channel.proto: where the bytes come from now; UNSPECIFIED: a ladder that was not read
+ * from yet. */
+int pack_source_kind(PackSource *self);
 /* Where the bytes come from now, for messages. */
 const char *pack_source_name(PackSource *self);
 

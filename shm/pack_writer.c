@@ -27,7 +27,9 @@ struct PackWriter {
         gboolean broken;                    /* an add failed half-way */
         struct pack_writer_options options; /* strings owned */
         PackContent *content;
-        GPtrArray *entries; /* of Moult__Entry */
+        gboolean settled;    /* all entries are there, in order, and all blobs */
+        DeltaWriter *deltas; /* NULL: there are none */
+        GPtrArray *entries;  /* of Moult__Entry */
         GPtrArray *requires, *hooks;
         GArray *units; /* of ProtobufCBinaryData */
 };
@@ -90,6 +92,7 @@ void pack_writer_free(PackWriter *w)
 {
         if (w == NULL)
                 return;
+        delta_writer_free(w->deltas);
         pack_content_free(w->content); /* first: it writes to the descriptor, into the entries */
         if (w->fd >= 0)
                 close(w->fd);
@@ -230,6 +233,54 @@ static gint entry_compare(gconstpointer a, gconstpointer b)
         return order != 0 ? order : (x->path.len > y->path.len) - (x->path.len < y->path.len);
 }
 
+static gboolean settle(PackWriter *w, GError **error)
+{
+        if (w->settled)
+                return TRUE;
+        if (!pack_content_finish(w->content, error))
+                return FALSE;
+        g_ptr_array_sort(w->entries, entry_compare);
+        w->settled = TRUE;
+        return TRUE;
+}
+
+DeltaWriter *pack_writer_begin_deltas(PackWriter *w, GError **error)
+{
+        if (!settle(w, error))
+                return NULL;
+        if (w->deltas == NULL)
+                w->deltas = delta_writer_new(w->fd, w->path, pack_content_end(w->content));
+        return w->deltas;
+}
+
+const Moult__Entry *pack_writer_find(const PackWriter *w, const char *path, uint32_t *ret_index)
+{
+        Moult__Entry key = MOULT__ENTRY__INIT;
+        gpointer at = &key;
+        guint low = 0, high = w->entries->len;
+
+        g_assert(w->settled);
+        key.path = message_bytes(path);
+        while (low < high) {
+                guint middle = low + (high - low) / 2;
+                int order = entry_compare(&at, &w->entries->pdata[middle]);
+                if (order == 0) {
+                        *ret_index = middle;
+                        return w->entries->pdata[middle];
+                }
+                if (order < 0)
+                        high = middle;
+                else
+                        low = middle + 1;
+        }
+        return NULL;
+}
+
+const Moult__Blob *pack_writer_blob(const PackWriter *w, uint32_t blob)
+{
+        return g_ptr_array_index(pack_content_blobs(w->content), blob);
+}
+
 static GBytes *make_manifest(PackWriter *w, GError **error)
 {
         Moult__Manifest m = MOULT__MANIFEST__INIT;
@@ -248,7 +299,6 @@ static GBytes *make_manifest(PackWriter *w, GError **error)
         const GPtrArray *blobs = pack_content_blobs(w->content);
         m.n_blobs = blobs->len;
         m.blobs = (Moult__Blob **)blobs->pdata;
-        g_ptr_array_sort(w->entries, entry_compare);
         m.n_entries = w->entries->len;
         m.entries = (Moult__Entry **)w->entries->pdata;
 
@@ -295,12 +345,14 @@ gboolean pack_writer_finish(PackWriter *w, SigningKey *const *keys, unsigned n_k
                             "sealing the pack: an entry could not be added, or it is sealed already");
                 return FALSE;
         }
-        if (!pack_content_finish(w->content, error))
+        if (!settle(w, error))
+                return FALSE;
+        uint64_t end = pack_content_end(w->content);
+        if (w->deltas != NULL && !delta_writer_finish(w->deltas, &end, error))
                 return FALSE;
         g_autoptr(GBytes) manifest = make_manifest(w, error);
         if (manifest == NULL)
                 return FALSE;
-        uint64_t end = pack_content_end(w->content);
         struct pack_header h = {.blobs_offset = PACK_HEADER_SIZE, .blobs_size = end - PACK_HEADER_SIZE};
         gsize len;
         const void *data = g_bytes_get_data(manifest, &len);

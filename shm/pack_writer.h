@@ -6,6 +6,7 @@
 
 #include "shm/keys.h"
 #include "shm/manifest.h"
+#include "shm/pack_delta_writer.h"
 
 typedef struct PackWriter PackWriter;
 
@@ -42,6 +43,14 @@ gboolean pack_writer_add_restart_unit(PackWriter *w, const char *unit, GError **
  * out. */
 gboolean pack_writer_add_entry(PackWriter *w, const Moult__Entry *e, int data_fd, GCancellable *cancellable,
                                GError **error);
+
+/* All entries are added: their blobs are complete now, and deltas may come. NULL with @error. Owned by the
+ * writer. */
+DeltaWriter *pack_writer_begin_deltas(PackWriter *w, GError **error);
+/* After that: the entry with this path, its index in *ret_index; NULL if there is none. */
+const Moult__Entry *pack_writer_find(const PackWriter *w, const char *path, uint32_t *ret_index);
+/* A blob, counted from 0. */
+const Moult__Blob *pack_writer_blob(const PackWriter *w, uint32_t blob);
 
 /* Sorts, validates by the reader's own gate, signs with each key (@n_keys may be 0: an unsigned pack, which
  * every agent refuses), fsyncs and renames to the final path, mode 0444. @ret_manifest_digest may be NULL. */
