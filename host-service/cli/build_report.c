@@ -13,6 +13,7 @@ void build_report_progress(const struct release_build_progress *p, gpointer user
                 [RELEASE_BUILD_SCAN] = "scanning",
                 [RELEASE_BUILD_HASH] = "comparing",
                 [RELEASE_BUILD_WRITE] = "packing",
+                [RELEASE_BUILD_DELTA] = "making deltas",
         };
 
         progress_update(user, "", phases[p->phase], p->bytes_done, p->bytes_total);
@@ -34,6 +35,17 @@ static JsonArray *left_out_array(const struct release_build_report *r)
         return list;
 }
 
+static JsonObject *deltas_object(const struct build_delta_report *r)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_int_member(o, "frames", r->frames);
+        json_object_set_int_member(o, "files", r->files);
+        json_object_set_int_member(o, "bytes", (gint64)r->bytes);
+        json_object_set_int_member(o, "full_bytes", (gint64)r->full_bytes);
+        return o;
+}
+
 static JsonNode *report_node(const BuildCommandLine *o, const struct release_build_report *r)
 {
         JsonObject *root = json_object_new(), *changes = json_object_new();
@@ -53,6 +65,7 @@ static JsonNode *report_node(const BuildCommandLine *o, const struct release_bui
         json_object_set_int_member(root, "bytes_before", (gint64)r->bytes_before);
         json_object_set_int_member(root, "bytes_after", (gint64)r->bytes_after);
         json_object_set_int_member(root, "pack_bytes", (gint64)r->pack_bytes);
+        json_object_set_object_member(root, "deltas", deltas_object(&r->deltas));
         json_object_set_int_member(root, "signatures", o->build.n_keys);
         for (guint i = 0; i < r->warnings->len; i++) {
                 g_autofree char *text = text_safe_lines(g_ptr_array_index(r->warnings, i));
@@ -124,6 +137,12 @@ static void print_words(Cli *cli, const BuildCommandLine *o, const struct releas
         if (o->build.old_dir)
                 output_words(cli, "  %u unchanged entries are left out\n", r->unchanged);
         output_words(cli, "  %s before, %s after; the pack has %s\n", before, after, pack);
+        if (r->deltas.frames > 0) {
+                g_autofree char *delta = text_bytes(r->deltas.bytes);
+                g_autofree char *full = text_bytes(r->deltas.full_bytes);
+
+                output_words(cli, "  over a network %s of deltas stand for %s of it\n", delta, full);
+        }
         output_words(cli, "  manifest %s, %u %s\n", hex, o->build.n_keys,
                      o->build.n_keys == 1 ? "signature" : "signatures");
         for (guint i = 0; i < r->warnings->len; i++) {

@@ -9,6 +9,7 @@
 #include "common/fd.h"
 #include "common/verity_layout.h"
 #include "host-service/cli/text.h"
+#include "shm/pack_deltas.h"
 
 gboolean pack_file_is_named(const char *text)
 {
@@ -224,6 +225,30 @@ static void describe_counts(JsonObject *o, const Manifest *m)
         json_object_set_int_member(o, "files_without_tree", whole_only);
 }
 
+/* What deltas there are, or why they cannot be used: they are hints, and the release is good without. */
+static void describe_deltas(JsonObject *o, PackReader *r)
+{
+        g_autoptr(GError) why = NULL;
+        g_autoptr(DeltaIndex) x = delta_index_read(r, NULL, &why);
+        JsonObject *deltas = json_object_new();
+        gint64 bytes = 0, files = 0, output = 0;
+
+        for (size_t i = 0; x && i < x->n_frames; i++) {
+                bytes += x->frames[i]->stored_size;
+                output += (gint64)delta_frame_output(x->frames[i]);
+                for (size_t k = 0; k < x->frames[i]->n_parts; k++)
+                        files += x->frames[i]->parts[k]->offset == 0;
+        }
+        json_object_set_int_member(deltas, "frames", x ? (gint64)x->n_frames : 0);
+        json_object_set_int_member(deltas, "files", files);
+        json_object_set_int_member(deltas, "sources", x ? (gint64)x->n_sources : 0);
+        json_object_set_int_member(deltas, "bytes", bytes);
+        json_object_set_int_member(deltas, "content_bytes", output);
+        if (why)
+                json_object_set_string_member(deltas, "error", why->message);
+        json_object_set_object_member(o, "deltas", deltas);
+}
+
 JsonNode *pack_file_describe(PackReader *r, gboolean entries)
 {
         const Manifest *m = pack_reader_manifest(r);
@@ -241,6 +266,7 @@ JsonNode *pack_file_describe(PackReader *r, gboolean entries)
         set_hex(o, "manifest_digest", h->manifest_digest, DIGEST_SIZE);
         json_object_set_int_member(o, "pack_bytes", (gint64)h->pack_size);
         describe_counts(o, m);
+        describe_deltas(o, r);
         json_object_set_array_member(o, "requires", describe_requirements(m));
         json_object_set_array_member(o, "hooks", describe_hooks(m));
         for (size_t i = 0; i < m->n_restart_units; i++) {

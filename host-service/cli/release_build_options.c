@@ -10,6 +10,7 @@
 #define HOOK_TIMEOUT_DEFAULT_MS 30000
 #define COMPRESS_DEFAULT        3
 #define COMPRESS_MAX            19
+#define DELTA_LEVEL_MAX         22
 
 static void hook_clear(gpointer data)
 {
@@ -29,10 +30,12 @@ static void requirement_clear(gpointer data)
 
 void build_command_line_clear(BuildCommandLine *o)
 {
-        char **texts[] = {&o->old_dir,  &o->output, &o->name,      &o->version, &o->description, &o->compress,
-                          &o->delivery, &o->floor,  &o->owner_map, &o->jobs,    &o->per_vm_file};
-        char ***lists[] = {&o->sign,    &o->hooks_text,    &o->restart, &o->require, &o->allow_per_vm,
-                           &o->exclude, &o->exclude_xattr, &o->from,    &o->to,      &o->include};
+        char **texts[] = {&o->old_dir,     &o->output,   &o->name,        &o->version,
+                          &o->description, &o->compress, &o->delivery,    &o->floor,
+                          &o->owner_map,   &o->jobs,     &o->per_vm_file, &o->delta_level};
+        char ***lists[] = {&o->sign,         &o->hooks_text, &o->restart,       &o->require,
+                           &o->allow_per_vm, &o->exclude,    &o->exclude_xattr, &o->from,
+                           &o->to,           &o->include,    &o->delta_from};
 
         for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
                 g_clear_pointer(texts[i], g_free);
@@ -155,7 +158,7 @@ static gboolean load_keys(BuildCommandLine *o, GError **error)
 
 static gboolean parse_words(BuildCommandLine *o, GError **error)
 {
-        uint64_t level = COMPRESS_DEFAULT, threads = 0;
+        uint64_t level = COMPRESS_DEFAULT, threads = 0, delta_level = 0;
 
         if (o->compress && !strcmp(o->compress, "none"))
                 level = 0;
@@ -180,6 +183,12 @@ static gboolean parse_words(BuildCommandLine *o, GError **error)
                 return FALSE;
         if (o->jobs && !text_parse_u64("--jobs", o->jobs, 1024, &threads, error))
                 return FALSE;
+        if (o->delta_level &&
+            (!text_parse_u64("--delta-level", o->delta_level, DELTA_LEVEL_MAX, &delta_level, NULL) ||
+             delta_level == 0))
+                return command_usage_error(error, "--delta-level is a level from 1 to %d; not '%s'",
+                                           DELTA_LEVEL_MAX, o->delta_level);
+        o->build.delta_level = (int)delta_level;
         o->build.threads = (unsigned)threads;
         o->build.zstd_level = (int)level;
         return TRUE;
@@ -267,6 +276,14 @@ bool build_command_line_parse(const struct command *self, Cli *cli, int argc, ch
                  "zstd level 1 to 19, or none (default 3)", "LEVEL"},
                 {"no-trees", 0, 0, G_OPTION_ARG_NONE, &o->no_trees,
                  "Leave out the hash trees that an instant push needs: 1/128 of the content", NULL},
+                {"no-deltas", 0, 0, G_OPTION_ARG_NONE, &o->no_deltas,
+                 "Leave out the deltas against the old files: a quicker build, more bytes over a network",
+                 NULL},
+                {"delta-from", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->delta_from,
+                 "Also deltas against this older tree; only for the way, nothing is compared (repeatable)",
+                 "DIR"},
+                {"delta-level", 0, 0, G_OPTION_ARG_FILENAME, &o->delta_level,
+                 "zstd level of the deltas, 1 to 22 (default 19)", "LEVEL"},
                 {"hook", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o->hooks_text,
                  "Run a script in the guest at check, pre, post or health (repeatable)",
                  "STAGE=FILE[,timeout=10s][,name=NAME]"},
@@ -317,6 +334,8 @@ bool build_command_line_parse(const struct command *self, Cli *cli, int argc, ch
         o->build.description = o->description;
         o->build.mtime_counts = o->mtime;
         o->build.no_trees = o->no_trees;
+        o->build.no_deltas = o->no_deltas;
+        o->build.delta_dirs = (const char *const *)o->delta_from;
         o->build.replace = o->force;
         o->build.allow_per_vm = (const char *const *)o->allow_per_vm;
         o->build.exclude = (const char *const *)o->exclude;

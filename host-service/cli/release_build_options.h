@@ -11,10 +11,11 @@ typedef struct {
         /* storage */
         char *old_dir, *output, *name, *version, *description, *compress, *delivery, *floor, *owner_map,
                 *jobs;
-        char *per_vm_file;
+        char *per_vm_file, *delta_level;
         char **sign, **hooks_text, **restart, **require, **allow_per_vm, **exclude, **exclude_xattr;
         char **from, **to, **include; /* capture */
-        gboolean mtime, no_trees, force, checksum;
+        char **delta_from;
+        gboolean mtime, no_trees, no_deltas, force, checksum;
         PerVmList *per_vm;
         GPtrArray *keys; /* SigningKey */
         GArray *hooks, *requirements;

@@ -3,6 +3,7 @@
 #include "host-service/cli/output.h"
 #include "host-service/cli/pack_file.h"
 #include "host-service/cli/remote.h"
+#include "host-service/cli/text.h"
 
 static const struct column columns[] = {
         {"Name", "name", COLUMN_TEXT},
@@ -53,6 +54,21 @@ static void print_signatures(Cli *cli, JsonObject *o)
                 output_words(cli, "The signature was not judged here: 'moult release verify' does that.\n");
 }
 
+static void print_deltas(Cli *cli, JsonObject *deltas)
+{
+        g_autofree char *bytes = text_bytes((uint64_t)json_number(deltas, "bytes"));
+        g_autofree char *content = text_bytes((uint64_t)json_number(deltas, "content_bytes"));
+        const char *why = json_text(deltas, "error");
+
+        if (why)
+                output_words(cli, "\nIts deltas cannot be used, whole files will be sent: %s\n", why);
+        else if (json_number(deltas, "frames") > 0)
+                output_words(cli,
+                             "\nDeltas: %s make %s in %" G_GINT64_FORMAT " files out of %" G_GINT64_FORMAT
+                             " old ones, where a guest has these.\n",
+                             bytes, content, json_number(deltas, "files"), json_number(deltas, "sources"));
+}
+
 static ExitCode show_file(Cli *cli, const char *path, gboolean entries, GError **error)
 {
         g_autoptr(PackReader) r = pack_file_open(path, NULL, cli->cancellable, error);
@@ -71,6 +87,7 @@ static ExitCode show_file(Cli *cli, const char *path, gboolean entries, GError *
                 output_words(cli, "\n");
                 output_list(cli, json_object_get_member(o, "entries"), entry_columns, "No entries", error);
         }
+        print_deltas(cli, json_object_get_object_member(o, "deltas"));
         print_signatures(cli, o);
         return EXIT_CODE_OK;
 }

@@ -324,6 +324,39 @@ static gboolean write_item(Build *b, PackWriter *w, const struct build_item *ite
         return fd < 0 || build_tree_still(b->new_tree, (unsigned)item->new_index, fd, error);
 }
 
+static gboolean add_deltas(Build *b, PackWriter *w, BuildTree *base, struct release_build_report *r,
+                           GError **error)
+{
+        const struct build_delta_options o = {
+                .level = b->options->delta_level != 0 ? b->options->delta_level : BUILD_DELTA_LEVEL,
+                .threads = b->options->threads,
+                .observer = some_read,
+                .user = b,
+        };
+
+        begin_phase(b, RELEASE_BUILD_DELTA, r->bytes_after, b->plan->len);
+        return build_delta_add(w, b->new_tree, base, b->plan, &o, b->cancellable, &r->deltas, error);
+}
+
+static gboolean add_all_deltas(Build *b, PackWriter *w, struct release_build_report *r, GError **error)
+{
+        const struct release_build_options *o = b->options;
+        const struct build_tree_options tree_options = {.skip_sockets = true};
+
+        if (o->no_deltas)
+                return TRUE;
+        if (b->old_tree && !add_deltas(b, w, b->old_tree, r, error))
+                return FALSE;
+        for (unsigned i = 0; o->delta_dirs && o->delta_dirs[i]; i++) {
+                g_autoptr(BuildTree) base =
+                        build_tree_scan(o->delta_dirs[i], &tree_options, b->cancellable, error);
+
+                if (!base || !add_deltas(b, w, base, r, error))
+                        return FALSE;
+        }
+        return TRUE;
+}
+
 static gboolean write_pack(Build *b, struct release_build_report *r, GError **error)
 {
         const struct release_build_options *o = b->options;
@@ -354,7 +387,8 @@ static gboolean write_pack(Build *b, struct release_build_report *r, GError **er
                 one_done(size - MIN(b->read_of_item, size), b);
                 b->read_of_item = 0;
         }
-        return pack_writer_finish(w, o->keys, o->n_keys, r->manifest_digest, error);
+        return add_all_deltas(b, w, r, error) &&
+               pack_writer_finish(w, o->keys, o->n_keys, r->manifest_digest, error);
 }
 
 static gboolean check_output(const struct release_build_options *o, GError **error)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "host-service/release/build_filter.h"
+#include "host-service/release/build_delta.h"
 #include "host-service/release/build_plan.h"
 #include "proto/manifest.pb-c.h"
 #include "shm/keys.h"
@@ -35,7 +36,10 @@ struct release_build_options {
         uint64_t created_unix_s;
         uint64_t security_floor;
         int zstd_level; /* 0: store raw */
-        bool no_trees;  /* files cannot be read block by block: no instant push */
+        bool no_deltas; /* else: deltas against old_dir, and against delta_dirs */
+        const char *const *delta_dirs;
+        int delta_level; /* 0: BUILD_DELTA_LEVEL */
+        bool no_trees;   /* files cannot be read block by block: no instant push */
         Moult__Delivery delivery;
         bool owner_root;            /* every owner and group becomes root */
         bool mtime_counts;          /* another mtime alone is a difference */
@@ -55,7 +59,7 @@ struct release_build_options {
         unsigned threads; /* 0: one per CPU */
 };
 
-enum release_build_phase { RELEASE_BUILD_SCAN, RELEASE_BUILD_HASH, RELEASE_BUILD_WRITE };
+enum release_build_phase { RELEASE_BUILD_SCAN, RELEASE_BUILD_HASH, RELEASE_BUILD_WRITE, RELEASE_BUILD_DELTA };
 
 struct release_build_progress {
         enum release_build_phase phase;
@@ -72,6 +76,7 @@ struct release_build_report {
         uint64_t bytes_before;           /* old sizes of the files that are replaced or deleted */
         uint64_t bytes_after; /* sizes of the files in the pack, each content of a hard-link group once */
         uint64_t pack_bytes;
+        struct build_delta_report deltas;
         uint8_t manifest_digest[DIGEST_SIZE];
         GPtrArray *listing;  /* struct release_build_change, in path order */
         GPtrArray *left_out; /* struct build_left_out: differs, and belongs to one machine (capture) */
