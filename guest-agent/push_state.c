@@ -33,6 +33,7 @@ Moult__TransactionState *push_state_copy(const Moult__TransactionState *s)
         g_assert(copy); /* our own bytes */
         cut(&copy->text, LIMIT_TEXT);
         cut(&copy->hook_output, LIMIT_HOOK_OUTPUT);
+        cut(&copy->delta_text, LIMIT_TEXT);
         return copy;
 }
 

@@ -72,6 +72,7 @@ static const struct field_limit field_limits[] = {
         ANY(transaction_state, text, LIMIT_TEXT),
         ANY(transaction_state, hook, LIMIT_NAME_BYTES),
         ANY(transaction_state, hook_output, LIMIT_HOOK_OUTPUT),
+        ANY(transaction_state, delta_text, LIMIT_TEXT),
         ANY(transaction_state, release, LIMIT_RELEASE),
 
         ONE(plan_page, push_id, PUSH_ID_SIZE, PUSH_ID_SIZE, BLOB),

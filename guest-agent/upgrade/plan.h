@@ -64,6 +64,8 @@ struct plan_entry {
                             ctime */
         gboolean selected;
         gboolean copy_live; /* HOW_EXCHANGE of a file for its metadata only: the content is here already */
+        gboolean seeded;    /* staged from a delta: a guess that its digest must confirm */
+        guint64 told_bytes; /* of it, that were told as progress already */
         gboolean link_live; /* a hard link to a live file that stays */
         gint32 directory;   /* where it is switched, or what is changed in place; -1: none */
         gint32 carrier;     /* HOW_WITHIN: the entry that is switched; else -1 */

@@ -14,7 +14,7 @@ struct Progress {
         GMutex lock;                   /* protects everything below */
         Moult__TransactionState state; /* its bytes point to the strings below */
         guint8 push_id[16], digest[32];
-        char *text, *hook, *hook_output, *release;
+        char *text, *hook, *hook_output, *release, *delta_text;
         transaction_observer observer;
         gpointer user;
         gint64 reported_us;
@@ -50,6 +50,7 @@ void progress_free(Progress *p)
         g_free(p->text);
         g_free(p->hook);
         g_free(p->hook_output);
+        g_free(p->delta_text);
         g_free(p->release);
         g_free(p);
 }
@@ -141,6 +142,18 @@ void progress_hook(Progress *p, const char *hook, const char *output)
         set_string(&p->state.hook_output, &p->hook_output, g_strdup(output));
         g_mutex_unlock(&p->lock);
         report(p, TRUE);
+}
+
+void progress_deltas(Progress *p, const struct stage_deltas *d)
+{
+        g_mutex_lock(&p->lock);
+        p->state.delta_files = d->files;
+        p->state.delta_bytes = d->bytes;
+        p->state.delta_saved = d->saved_bytes;
+        p->state.delta_unsuited = d->unsuited;
+        p->state.delta_failed = d->failed;
+        set_string(&p->state.delta_text, &p->delta_text, g_strdup(d->text));
+        g_mutex_unlock(&p->lock);
 }
 
 void progress_times(Progress *p, guint64 staging_us, guint64 switch_us)

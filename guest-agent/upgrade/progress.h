@@ -3,6 +3,7 @@
 #pragma once
 
 #include "guest-agent/upgrade/transaction.h"
+#include "guest-agent/upgrade/stage_delta.h"
 #include "common/error.h"
 
 typedef struct Progress Progress;
@@ -19,6 +20,7 @@ void progress_counts(Progress *p, guint64 bytes_total, guint total, guint change
 void progress_bytes(Progress *p, guint64 more);
 void progress_source(Progress *p, int kind, unsigned changes);
 void progress_hook(Progress *p, const char *hook, const char *output);
+void progress_deltas(Progress *p, const struct stage_deltas *d);
 void progress_times(Progress *p, guint64 staging_us, guint64 switch_us);
 
 Moult__TransactionPhase progress_get_phase(Progress *p);

@@ -17,14 +17,17 @@
 #include "common/fs_beneath.h"
 #include "common/remove_tree.h"
 #include "guest-agent/upgrade/pace.h"
+#include "guest-agent/upgrade/stage_delta.h"
 #include "guest-agent/upgrade/stage_file.h"
 #include "guest-agent/upgrade/staging_area.h"
 #include "proto/channel.pb-c.h"
 #include "shm/entry_metadata.h"
 
-#define UNIT_CHUNKS        8u     /* of a large file */
-#define UNIT_FILES         128u   /* small ones in one unit */
-#define UNIT_GAP_BYTES     65536u /* between neighbours that one read may pass over */
+#define UNIT_CHUNKS    8u     /* of a large file */
+#define UNIT_FILES     128u   /* small ones in one unit */
+#define UNIT_GAP_BYTES 65536u /* between neighbours that one read may pass over */
+#define UNIT_GAP_SESSION                                                                                     \
+        8192u /* the same where each byte is sent: little more than what blobs are aligned to */
 #define WORKERS_MAX        16u
 #define IOPRIO_IDLE        (3 << 13)
 #define IOPRIO_WHO_PROCESS 1
@@ -39,6 +42,7 @@ struct unit {
 struct job {
         guint32 entry;
         guint64 offset;  /* of its blob in the pack */
+        gboolean here;   /* something was staged for it before: the pack is asked only if that is wrong */
         StageFile *file; /* large files: shared by units; made up front */
 };
 
@@ -48,9 +52,10 @@ struct staging {
         const struct stage_options *options;
         GCancellable *cancellable;
         GArray *jobs, *units;
+        guint64 gap_bytes;
         gint next_unit; /* atomic */
         gint stop;      /* atomic: somebody failed */
-        GMutex lock;    /* protects error */
+        GMutex lock;    /* protects error, and told_bytes of the plan's entries */
         GError *error;
 };
 
@@ -67,6 +72,19 @@ static void job_clear(gpointer p)
         stage_file_free(((struct job *)p)->file);
 }
 
+/* By a delta, or by a run that was interrupted. */
+static gboolean is_here(const struct staging *s, guint32 i)
+{
+        const struct plan_entry *pe = &s->plan->entries[i];
+        g_autofree char *name = plan_staged_path(s->plan, i);
+        struct stat st;
+        if (s->plan->manifest->entries[i]->n_extents > 0) /* staging takes nothing of that */
+                return FALSE;
+        return pe->seeded ||
+               (fstatat(stage_directory(s->options, pe), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+                S_ISREG(st.st_mode) && (guint64)st.st_size == s->plan->manifest->entries[i]->size);
+}
+
 static void collect_jobs(struct staging *s)
 {
         const Plan *p = s->plan;
@@ -79,6 +97,7 @@ static void collect_jobs(struct staging *s)
                     p->entries[i].deferred != (s->options->what == STAGE_DEFERRED))
                         continue;
                 struct job j = {.entry = i,
+                                .here = is_here(s, i),
                                 .offset = e->blob > 0 ? p->manifest->blobs[e->blob - 1]->offset : 0};
                 g_array_append_val(s->jobs, j);
         }
@@ -112,12 +131,13 @@ static void collect_units(struct staging *s)
                         units_of_large(s, i);
                         continue;
                 }
-                guint64 stored = e->blob > 0 ? m->blobs[e->blob - 1]->stored_size : 0;
+                guint64 stored = e->blob > 0 && !j->here ? m->blobs[e->blob - 1]->stored_size : 0;
                 guint64 span_end = batch.span_offset + batch.span_len;
                 if (batch.count > 0 &&
                     (batch.count == UNIT_FILES ||
-                     (batch.span_len > 0 && j->offset > span_end + UNIT_GAP_BYTES) ||
-                     (batch.span_len > 0 && j->offset + stored > batch.span_offset + CHUNK_SIZE))) {
+                     (batch.span_len > 0 && stored > 0 && j->offset > span_end + s->gap_bytes) ||
+                     (batch.span_len > 0 && stored > 0 &&
+                      j->offset + stored > batch.span_offset + CHUNK_SIZE))) {
                         g_array_append_val(s->units, batch);
                         batch = (struct unit){0};
                 }
@@ -138,6 +158,19 @@ static gboolean wants_prefetch(PackReader *pack)
         return pack_reader_source(pack)->ops->kind != MOULT__SOURCE_KIND__SOURCE_FILE;
 }
 
+/* What a delta gave was told when it came. */
+static void tell_progress(struct staging *s, guint32 entry, guint64 bytes)
+{
+        struct plan_entry *pe = &s->plan->entries[entry];
+        if (s->options->progress == NULL)
+                return;
+        g_mutex_lock(&s->lock);
+        guint64 told = MIN(pe->told_bytes, bytes);
+        pe->told_bytes -= told;
+        g_mutex_unlock(&s->lock);
+        s->options->progress(bytes - told, s->options->user);
+}
+
 static gboolean batch_do(struct staging *s, const struct unit *u, StageWorker *w, GError **error)
 {
         if (u->count > 1 && u->span_len > 0 && wants_prefetch(s->pack) &&
@@ -152,8 +185,7 @@ static gboolean batch_do(struct staging *s, const struct unit *u, StageWorker *w
                 stage_file_free(f);
                 if (!ok)
                         return FALSE;
-                if (s->options->progress != NULL)
-                        s->options->progress(s->plan->manifest->entries[j->entry]->size, s->options->user);
+                tell_progress(s, j->entry, s->plan->manifest->entries[j->entry]->size);
         }
         return TRUE;
 }
@@ -175,8 +207,7 @@ static gboolean unit_do(struct staging *s, const struct unit *u, StageWorker *w,
         const struct job *j = &g_array_index(s->jobs, struct job, u->first);
         if (!stage_file_chunks_do(j->file, w, u->first_chunk, u->n_chunks, s->cancellable, error))
                 return FALSE;
-        if (s->options->progress != NULL)
-                s->options->progress(data_of_unit(s, j, u), s->options->user);
+        tell_progress(s, j->entry, data_of_unit(s, j, u));
         return TRUE;
 }
 
@@ -200,19 +231,37 @@ static gpointer worker(gpointer p)
         return NULL;
 }
 
+static void be_polite(const struct staging *s)
+{
+        if (!s->options->idle_io)
+                return;
+        (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
+        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
+}
+
 /* The guest's own work comes first. A thread of its own, because priorities are a thread's for life. */
 static gpointer polite_worker(gpointer p)
 {
+        be_polite(p);
+        return worker(p);
+}
+
+/* A thread of its own for the same reason. */
+static gpointer delta_worker(gpointer p)
+{
         struct staging *s = p;
-        if (s->options->idle_io) {
-                (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
-                (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
-        }
-        return worker(s);
+        be_polite(s);
+        stage_deltas_run(s->plan, s->pack, s->options, s->cancellable);
+        return NULL;
 }
 
 static gboolean stage_files(struct staging *s, GError **error)
 {
+        if (s->options->what == STAGE_NOW)
+                g_thread_join(g_thread_new("moult-delta", delta_worker, s));
+        collect_jobs(s);
+        collect_units(s);
+
         GThread *threads[WORKERS_MAX];
         guint n = MIN(MIN(MAX(s->options->workers, 1u), WORKERS_MAX), s->units->len);
         for (guint i = 0; i < n; i++)
@@ -508,15 +557,14 @@ gboolean stage_run(Plan *p, PackReader *pack, const struct stage_options *option
 {
         struct staging s = {.plan = p, .pack = pack, .options = options, .cancellable = cancellable};
         g_mutex_init(&s.lock);
-        collect_jobs(&s);
-        collect_units(&s);
+        s.gap_bytes = stage_deltas_pay(pack) ? UNIT_GAP_SESSION : UNIT_GAP_BYTES;
         /* What is deferred are files, each by itself. */
         gboolean only_files = options->what == STAGE_DEFERRED;
         gboolean ok = (only_files || (sweep(&s, error) && make_directories(&s, error))) &&
                       stage_files(&s, error) &&
                       (only_files || (stage_others(&s, error) && finish_directories(&s, error)));
-        g_array_unref(s.jobs);
-        g_array_unref(s.units);
+        g_clear_pointer(&s.jobs, g_array_unref);
+        g_clear_pointer(&s.units, g_array_unref);
         g_mutex_clear(&s.lock);
         return ok;
 }

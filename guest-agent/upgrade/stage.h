@@ -6,8 +6,11 @@
  * digest, sets the metadata and reads them back. No data is read twice and nothing is synced file by file,
  * unless asked for (gentle).
  *
- * What is found already staged (the agent was restarted) is read from there instead of from the pack; the
- * digest decides whether that was right, and if not, the file is made again from the pack alone. */
+ * Over a session, deltas come first (stage_delta.h).
+ *
+ * What is found already staged (from a delta, or the agent was restarted) is read from there instead of from
+ * the pack; the digest decides whether that was right, and if not, the file is made again from the pack
+ * alone. */
 #pragma once
 
 #include <gio/gio.h>
@@ -32,6 +35,7 @@ struct stage_options {
         unsigned workers;
         gboolean gentle; /* fsync file by file, paced by the pressure on the disk */
         gboolean idle_io;
+        struct stage_deltas *deltas; /* stage_delta.h; NULL: none are used */
         stage_progress progress;
         gpointer user;
 };

@@ -13,6 +13,7 @@
 #include "common/fd.h"
 #include "common/fs_beneath.h"
 #include "common/remove_tree.h"
+#include "guest-agent/upgrade/stage_delta.h"
 #include "guest-agent/upgrade/staging_area.h"
 #include "shm/entry_metadata.h"
 
@@ -374,7 +375,7 @@ static gboolean file_again(StageFile *f, StageWorker *w, GCancellable *c, GError
         verity_tree_free(g_steal_pointer(&f->tree));
         if (!remove_tree(area_fd, name, error))
                 return FALSE;
-        f->pe->copy_live = FALSE;
+        f->pe->copy_live = f->pe->seeded = FALSE;
         if (!file_create(f, name, /* resume= */ FALSE, error))
                 return FALSE;
         for (guint64 i = 0; i < f->n_chunks; i++)
@@ -410,6 +411,9 @@ static gboolean file_label(StageFile *f, const struct metadata_object *o, const 
 static gboolean file_finish(StageFile *f, StageWorker *w, GCancellable *c, GError **error)
 {
         gboolean fits = digest_fits(f, w);
+        if (!fits && f->pe->seeded)
+                stage_deltas_undo(f->options->deltas, f->pe->path,
+                                  f->plan->manifest->blobs[f->e->blob - 1]->stored_size);
         if (!fits && f->origin != FROM_PACK) {
                 if (!file_again(f, w, c, error))
                         return FALSE;

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/events.h"
 #include "guest-agent/upgrade/transaction_parts.h"
 
 static void on_hook(const char *hook, const char *output, gpointer user)
@@ -70,7 +71,9 @@ static void on_bytes(guint64 more, gpointer user)
 
 gboolean transaction_run_staging(Transaction *t, Plan *p, StageWhat what, GCancellable *c, GError **error)
 {
+        struct stage_deltas deltas;
         struct stage_options o = {
+                .deltas = &deltas,
                 .what = what,
                 .root_fd = t->u->root_fd,
                 .area_fds = t->area_fds,
@@ -81,7 +84,14 @@ gboolean transaction_run_staging(Transaction *t, Plan *p, StageWhat what, GCance
                 .progress = on_bytes,
                 .user = t,
         };
-        return stage_run(p, t->pack, &o, c, error);
+        stage_deltas_init(&deltas);
+        gboolean ok = stage_run(p, t->pack, &o, c, error);
+        if (what == STAGE_NOW)
+                progress_deltas(t->progress, &deltas);
+        if (deltas.failed > 0)
+                event_log(EVENT_WARNING, "agent-delta-failed", deltas.text, NULL);
+        stage_deltas_clear(&deltas);
+        return ok;
 }
 
 static gboolean stage(Transaction *t, GCancellable *c, GError **error)
