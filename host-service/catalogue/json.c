@@ -162,6 +162,19 @@ static const char *source_name(int source)
         }
 }
 
+static JsonObject *deltas(const PushRecord *r)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_int_member(o, "files", r->delta_files);
+        json_object_set_int_member(o, "bytes", (gint64)r->delta_bytes);
+        json_object_set_int_member(o, "saved_bytes", (gint64)r->delta_saved);
+        json_object_set_int_member(o, "unsuited", r->delta_unsuited);
+        json_object_set_int_member(o, "failed", r->delta_failed);
+        json_object_set_text(o, "text", r->delta_text);
+        return o;
+}
+
 JsonObject *push_record_to_json(const PushRecord *r)
 {
         JsonObject *o = json_object_new();
@@ -197,6 +210,7 @@ JsonObject *push_record_to_json(const PushRecord *r)
         json_object_set_int_member(o, "wave", r->wave);
         json_object_set_boolean_member(o, "held_back", r->held_back);
         json_object_set_boolean_member(o, "begun", r->begun);
+        json_object_set_object_member(o, "deltas", deltas(r));
         json_object_set_text(o, "hook", r->hook);
         json_object_set_text(o, "hook_output", r->hook_output);
         set_json(o, "stale", r->stale);

@@ -11,7 +11,8 @@
         " bytes_total, bytes_done, entries_total, entries_change, entries_equal, entries_blocked, "          \
         "generation,"                                                                                        \
         " source, source_changes, staging_us, switch_us, plug, hook, hook_output, created, updated, "        \
-        "stage_started, held, entries_merged, stale, wave, held_back, begun"
+        "stage_started, held, entries_merged, stale, wave, held_back, begun, delta_files, delta_bytes, "     \
+        "delta_saved, delta_unsuited, delta_failed, delta_text"
 
 void push_record_free(PushRecord *r)
 {
@@ -27,6 +28,7 @@ void push_record_free(PushRecord *r)
         g_free(r->hook);
         g_free(r->hook_output);
         g_free(r->stale);
+        g_free(r->delta_text);
         g_free(r);
 }
 
@@ -72,6 +74,12 @@ static PushRecord *from_row(sqlite3_stmt *st)
         r->wave = (guint)column_int(st, i++);
         r->held_back = column_int(st, i++) != 0;
         r->begun = column_int(st, i++) != 0;
+        r->delta_files = (guint32)column_int(st, i++);
+        r->delta_bytes = (guint64)column_int(st, i++);
+        r->delta_saved = (guint64)column_int(st, i++);
+        r->delta_unsuited = (guint32)column_int(st, i++);
+        r->delta_failed = (guint32)column_int(st, i++);
+        r->delta_text = column_text(st, i++);
         return r;
 }
 
@@ -193,17 +201,19 @@ static gboolean update(Catalogue *c, PushRecord *r, GError **error)
                      " generation = ?, source = ?, source_changes = ?, staging_us = ?, switch_us = ?, plug = "
                      "?,"
                      " hook = ?, hook_output = ?, updated = ?, stage_started = ?, held = ?, entries_merged = "
-                     "?, stale = ?, begun = ? WHERE operation = "
+                     "?, stale = ?, begun = ?, delta_files = ?, delta_bytes = ?, delta_saved = ?,"
+                     " delta_unsuited = ?, delta_failed = ?, delta_text = ? WHERE operation = "
                      "? AND vm "
                      "= ?",
-                     "sisisiiiiiiiiiiisssiiiisiss", push_state_name(r->state),
+                     "sisisiiiiiiiiiiisssiiiisiiiiiisss", push_state_name(r->state),
                      (gint64)push_state_is_final(r->state), push_state_name(r->outcome), (gint64)r->error,
                      r->text, (gint64)r->bytes_total, (gint64)r->bytes_done, (gint64)r->entries_total,
                      (gint64)r->entries_change, (gint64)r->entries_equal, (gint64)r->entries_blocked,
                      (gint64)r->generation, (gint64)r->source, (gint64)r->source_changes,
                      (gint64)r->staging_us, (gint64)r->switch_us, r->plug, r->hook, r->hook_output,
                      r->updated_us, r->stage_started_us, (gint64)r->held, (gint64)r->entries_merged, r->stale,
-                     (gint64)r->begun, r->operation, r->vm))
+                     (gint64)r->begun, (gint64)r->delta_files, (gint64)r->delta_bytes, (gint64)r->delta_saved,
+                     (gint64)r->delta_unsuited, (gint64)r->delta_failed, r->delta_text, r->operation, r->vm))
                 return FALSE;
         return tell(c, old->state == r->state ? "progress" : push_state_name(r->state), r->operation, r->vm,
                     error);

@@ -79,9 +79,12 @@ typedef struct push_record {
         int source;             /* Moult__SourceKind staging read from last */
         guint32 source_changes; /* how often it climbed down */
         guint64 staging_us, switch_us;
-        char *plug;    /* hypervisor's name of the plugged window, so that a restart can unplug; or NULL */
-        gboolean held; /* it was offered, and the guest has not said since that it has no more of it */
-        char *hook;    /* that failed, or NULL */
+        guint32 delta_files, delta_unsuited, delta_failed; /* as in TransactionState */
+        guint64 delta_bytes, delta_saved;
+        char *delta_text; /* or NULL */
+        char *plug;       /* hypervisor's name of the plugged window, so that a restart can unplug; or NULL */
+        gboolean held;    /* it was offered, and the guest has not said since that it has no more of it */
+        char *hook;       /* that failed, or NULL */
         char *hook_output; /* or NULL */
         char *stale;       /* who still runs old code: a JSON object; NULL: was not asked */
         gint64 created_us, updated_us;

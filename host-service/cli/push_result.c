@@ -206,6 +206,24 @@ static void append_release(GString *s, JsonObject *push)
                 g_string_append(s, "the generation before");
 }
 
+static void append_deltas(GString *s, JsonObject *push)
+{
+        gint64 saved = json_number(push, "deltas.saved_bytes"), files = json_number(push, "deltas.files");
+        gint64 failed = json_number(push, "deltas.failed");
+        const char *why = json_text(push, "deltas.text");
+        g_autofree char *size = text_bytes((uint64_t)MAX(saved, 0));
+
+        if (files > 0)
+                g_string_append_printf(
+                        s, "  %" G_GINT64_FORMAT " files came as deltas, which saved %s on the way\n", files,
+                        size);
+        if (failed > 0)
+                g_string_append_printf(s,
+                                       "  %" G_GINT64_FORMAT
+                                       " deltas could not be used, and the whole files were fetched: %s\n",
+                                       failed, why ? why : "no reason was given");
+}
+
 static void append_numbers(GString *s, JsonObject *push)
 {
         gint64 changed = json_number(push, "entries_change"), equal = json_number(push, "entries_equal");
@@ -230,6 +248,7 @@ static void append_numbers(GString *s, JsonObject *push)
         if (staging > 0 && bytes > 0)
                 g_string_append_printf(s, "  staged %s in %s%s%s\n", size, stage_time,
                                        transport ? " over " : "", transport ? transport : "");
+        append_deltas(s, push);
         if (changes > 0)
                 g_string_append_printf(
                         s, "  the transport was changed %" G_GINT64_FORMAT " times on the way\n", changes);

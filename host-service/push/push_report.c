@@ -26,6 +26,12 @@ void push_report_take(PushRecord *r, const Moult__TransactionState *s)
         r->source_changes = s->source_changes;
         r->staging_us = s->staging_us;
         r->switch_us = s->switch_us;
+        r->delta_files = s->delta_files;
+        r->delta_bytes = s->delta_bytes;
+        r->delta_saved = s->delta_saved;
+        r->delta_unsuited = s->delta_unsuited;
+        r->delta_failed = s->delta_failed;
+        set_text(&r->delta_text, s->delta_text);
         set_text(&r->hook, s->hook);
         set_text(&r->hook_output, s->hook_output);
 }

@@ -4,7 +4,7 @@
  * else one whose path differs in digits alone (a kernel's modules move with its version). Neighbours are put
  * together, up to LIMIT_DELTA_OUTPUT of new bytes and LIMIT_DELTA_PREFIX of old ones, and made into one zstd
  * frame over all their predecessors: what rebuilt files have in common is then sent once
- * (docs/decisions/0017-deltas-beside-the-list.md). A large file is cut, and each piece has the old bytes
+ * (docs/decisions/0018-deltas-beside-the-list.md). A large file is cut, and each piece has the old bytes
  * around the same place. Files are read by the calling thread, frames made by several; the pack does not
  * depend on how many. */
 #pragma once

@@ -1,0 +1,164 @@
+"""Deltas, from the build to a tree: a real agent takes a release from a real moultd over TLS, and the bytes are counted."""
+
+import os
+import random
+import re
+import struct
+import subprocess
+
+import pytest
+
+import moult
+import relay as relays
+import test_join
+
+SIZE = 3 << 20
+
+
+@pytest.fixture
+def host(tmp_path):
+    with moult.Host(tmp_path / "host", tls=True) as daemon:
+        yield daemon
+
+
+class Lab:
+    """One agent behind a relay that counts, with an old tree; a release with deltas against that tree."""
+
+    def __init__(self, host, directory):
+        self.host, self.dir = host, directory
+        self.old, self.new, self.root = directory / "old", directory / "new", directory / "root"
+        rng = random.Random(3)
+        for tree in (self.old, self.new):
+            (tree / "usr/lib").mkdir(parents=True)
+        large = bytearray(rng.randbytes(SIZE))
+        self.write(self.old, "usr/lib/large-1.0", bytes(large))
+        for i in range(0, SIZE, 200_000):
+            large[i] ^= 255
+        self.write(self.new, "usr/lib/large-1.1", bytes(large))  # of another name, as a library's new version is
+        for i in range(40):
+            text = rng.randbytes(2000)
+            self.write(self.old, f"usr/lib/small{chr(97 + i // 26)}{chr(97 + i % 26)}", text)
+            self.write(self.new, f"usr/lib/small{chr(97 + i // 26)}{chr(97 + i % 26)}", text[:1000] + b"!" + text[1000:])
+        same = rng.randbytes(1 << 20)
+        for tree in (self.old, self.new):
+            self.write(tree, "usr/lib/same", same)
+        self.public = host.new_key()
+
+    @staticmethod
+    def write(tree, path, content):
+        (tree / path).write_bytes(content)
+        os.utime(tree / path, (1_700_000_000, 1_700_000_000))
+
+    def install(self):
+        subprocess.run(["cp", "-a", f"{self.old}/.", self.root], check=True)
+
+    def connect(self):
+        token = re.search(r"moult1:[0-9a-f]{64}:\S+", self.host.moult("vm", "add", "net-1", "--network", "--token"))
+        self.cable = relays.Relay(("127.0.0.1", self.host.tls_port))
+        (self.dir / "trust").mkdir(exist_ok=True)
+        (self.dir / "trust/test.pub").write_bytes(self.public)
+        agent = test_join.Agent(self.dir, self.host, token.group(0))
+        agent.words = [w.replace(f"127.0.0.1:{self.host.tls_port}", "127.0.0.1:%d" % self.cable.address[1])
+                       if w.startswith("--host") else w for w in agent.words]
+        return agent
+
+    def push(self, release, *words):
+        """(bytes towards the guest, how the push is told)."""
+        before = self.cable.to_client
+        push = self.host.json("push", release, "net-1", *words)["pushes"][0]
+        return self.cable.to_client - before, push
+
+    def is_new(self):
+        return subprocess.run(["diff", "-r", "--exclude=.moult", self.new, self.root], check=False).returncode == 0
+
+
+@pytest.fixture
+def lab(host, tmp_path):
+    made = Lab(host, tmp_path)
+    (tmp_path / "root").mkdir()
+    made.install()
+    with made.connect() as agent:
+        agent.wait_for("agent-connected")
+        assert test_join.connected(host)
+        yield made
+
+
+def test_only_deltas_travel(lab):
+    release = lab.host.release(lab.new, lab.old)
+    count, push = lab.push(release)
+    assert lab.is_new()
+    assert count < 200_000, "3 MiB with 16 bytes changed, 40 small files with one, and 1 MiB that is there"
+    assert push["deltas"]["files"] == 41 and push["deltas"]["failed"] == 0
+    assert push["deltas"]["saved_bytes"] > SIZE - 100_000
+
+
+def test_without_deltas_all_that_changed_travels_and_nothing_else(lab):
+    release = lab.host.release(lab.new, lab.old, options=("--no-deltas",))
+    count, push = lab.push(release)
+    assert lab.is_new()
+    assert SIZE < count < SIZE + 600_000
+    assert push["deltas"]["files"] == 0
+
+
+def test_old_files_that_are_others_are_no_reason_to_fail(lab):
+    release = lab.host.release(lab.new, lab.old)
+    lab.write(lab.root, "usr/lib/smallaa", b"changed here")
+    count, push = lab.push(release, "--allow-drift")
+    assert lab.is_new()
+    assert push["deltas"]["unsuited"] > 0 and push["deltas"]["failed"] == 0
+    assert count < SIZE + 600_000
+
+
+def damage(pack, how):
+    """Deltas are not signed: moultd has no way to see it."""
+    data = bytearray(pack.read_bytes())
+    manifest = struct.unpack_from("<Q", data, 40)[0]
+    trailer = manifest - 64
+    assert data[trailer:trailer + 8] == b"MOULTDX1"
+    index, stored = struct.unpack_from("<QI", data, trailer + 8)
+    if how == "index":
+        data[index + stored // 2] ^= 1
+    elif how == "trailer":
+        data[trailer + 9] ^= 1
+    elif how == "frames":  # before the index; the last of them ends there
+        data[index - 40] ^= 255
+        data[index - 300] ^= 255
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ("index", "trailer", "frames"))
+def test_damaged_deltas_cost_bytes_and_never_the_upgrade(lab, how):
+    pack = lab.host.build(lab.new, lab.old)
+    damage(pack, how)
+    lab.host.moult("release", "import", pack)
+    _, push = lab.push("app=2")
+    assert lab.is_new()
+    assert push["state"] == "done" and push["deltas"]["failed"] > 0 and push["deltas"]["text"]
+
+
+def test_a_lost_connection_in_the_middle_is_gone_on_with(lab):
+    release = lab.host.release(lab.new, lab.old, options=("--no-trees",))
+    lab.cable.cut_after(30_000)
+    count, push = lab.push(release)
+    assert lab.is_new() and push["state"] == "done"
+    assert count < SIZE
+
+
+def test_deltas_against_several_old_trees(lab, tmp_path):
+    other = tmp_path / "other"
+    subprocess.run(["cp", "-a", lab.old, other], check=True)
+    lab.write(other, "usr/lib/smallaa", b"of an older version")
+    release = lab.host.release(lab.new, options=("--delta-from", other, "--delta-from", lab.old, "--exclude", "same"))
+    count, push = lab.push(release)
+    assert count < 200_000 and push["deltas"]["files"] == 41
+    assert push["deltas"]["unsuited"] > 0
+
+
+def test_a_release_tells_its_deltas(lab):
+    pack = lab.host.build(lab.new, lab.old)
+    shown = lab.host.json("release", "show", pack)
+    assert shown["deltas"]["files"] == 41 and 0 < shown["deltas"]["bytes"] < 200_000
+    assert "Deltas:" in lab.host.moult("release", "show", pack)
+    bare = lab.host.build(lab.new, lab.old, version="3", options=("--no-deltas",))
+    assert lab.host.json("release", "show", bare)["deltas"]["frames"] == 0
