@@ -16,7 +16,8 @@
 #define MEMORY_PER_BYTE 64u
 #define MEMORY_BASE     (64u * 1024u)
 
-#define WINDOW_LOG_MIN 10 /* zstd's */
+#define WINDOW_LOG_MIN    10 /* zstd's */
+#define LEVEL_FULL_SEARCH 16 /* below, the tables do not reach over a large prefix by themselves */
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CCtx, ZSTD_freeCCtx)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_DCtx, ZSTD_freeDCtx)
@@ -293,6 +294,8 @@ GBytes *delta_make(const void *prefix, size_t prefix_len, const void *data, size
                 window_log++;
         if (c == NULL || ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level)) ||
             ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window_log)) ||
+            ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_enableLongDistanceMatching,
+                                                level < LEVEL_FULL_SEARCH ? 1 : 0)) ||
             ZSTD_isError(ZSTD_CCtx_refPrefix(c, prefix, prefix_len)))
                 return NULL;
         size_t n = ZSTD_compress2(c, dst, room, data, len);

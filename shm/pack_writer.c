@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "common/error.h"
 #include "common/fault.h"
@@ -279,6 +280,43 @@ const Moult__Entry *pack_writer_find(const PackWriter *w, const char *path, uint
 const Moult__Blob *pack_writer_blob(const PackWriter *w, uint32_t blob)
 {
         return g_ptr_array_index(pack_content_blobs(w->content), blob);
+}
+
+static gboolean read_frame(const PackWriter *w, uint64_t offset, size_t stored, void *dst, size_t len,
+                           GError **error)
+{
+        g_autofree uint8_t *buf = g_malloc(stored);
+        if (!fd_pread_all(w->fd, buf, stored, (off_t)offset, w->path, error))
+                return FALSE;
+        if (ZSTD_decompress(dst, len, buf, stored) == len)
+                return TRUE;
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT,
+                    "reading %s again: it is not what was written; is its disk sound?", w->path);
+        return FALSE;
+}
+
+gboolean pack_writer_read_blob(const PackWriter *w, uint32_t blob, uint64_t offset, void *dst, size_t len,
+                               GError **error)
+{
+        const Moult__Blob *b = pack_writer_blob(w, blob);
+        uint64_t at = b->offset;
+        uint8_t *to = dst;
+
+        g_assert(w->settled && offset % CHUNK_SIZE == 0 && len <= b->size - offset);
+        if (b->storage == MOULT__BLOB_STORAGE__BLOB_RAW)
+                return fd_pread_all(w->fd, dst, len, (off_t)(at + offset), w->path, error);
+        for (size_t i = 0; len > 0; i++) {
+                uint64_t start = i * (uint64_t)CHUNK_SIZE;
+                size_t n = (size_t)MIN(MIN(b->size - start, (uint64_t)CHUNK_SIZE), len);
+                if (start >= offset) {
+                        if (!read_frame(w, at, b->chunk_sizes[i], to, n, error))
+                                return FALSE;
+                        to += n;
+                        len -= n;
+                }
+                at += b->chunk_sizes[i];
+        }
+        return TRUE;
 }
 
 static GBytes *make_manifest(PackWriter *w, GError **error)

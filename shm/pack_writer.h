@@ -51,6 +51,9 @@ DeltaWriter *pack_writer_begin_deltas(PackWriter *w, GError **error);
 const Moult__Entry *pack_writer_find(const PackWriter *w, const char *path, uint32_t *ret_index);
 /* A blob, counted from 0. */
 const Moult__Blob *pack_writer_blob(const PackWriter *w, uint32_t blob);
+/* Its bytes, decompressed, as they are in the pack. @offset: a multiple of CHUNK_SIZE. */
+gboolean pack_writer_read_blob(const PackWriter *w, uint32_t blob, uint64_t offset, void *dst, size_t len,
+                               GError **error);
 
 /* Sorts, validates by the reader's own gate, signs with each key (@n_keys may be 0: an unsigned pack, which
  * every agent refuses), fsyncs and renames to the final path, mode 0444. @ret_manifest_digest may be NULL. */

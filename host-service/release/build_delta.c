@@ -212,14 +212,14 @@ static gboolean read_old(struct making *m, struct job *j, const struct part *p, 
                build_tree_still(m->base, index, fd, error);
 }
 
+/* From the pack: it has just what counts, and the tree may be one that is far away. */
 static gboolean read_new(struct making *m, struct job *j, const struct part *p, GError **error)
 {
-        scoped_fd int fd = build_tree_open(m->new_tree, p->new_index, error);
+        guint at = j->data->len;
 
-        return fd >= 0 &&
-               append_range(fd, j->data, p->offset, p->length,
-                            build_tree_node(m->new_tree, p->new_index)->path, error) &&
-               build_tree_still(m->new_tree, p->new_index, fd, error);
+        g_byte_array_set_size(j->data, at + (guint)p->length);
+        return pack_writer_read_blob(m->writer, p->blob, p->offset, j->data->data + at, (size_t)p->length,
+                                     error);
 }
 
 static gboolean job_read(struct making *m, struct job *j, GError **error)
