@@ -132,10 +132,10 @@ class Host:
         return public
 
     def build(self, new, old=None, name="app", version="2", key="test", options=()):
-        """Builds a release from one or two trees; the pack's path."""
+        """Builds a release from one or two trees; the pack's path. Its deltas are made in a hurry."""
         pack = self.dir / f"{name}-{version}.moult"
         self.moult("release", "build", new, *(["--from", old] if old else []), "--name", name, "--version", version,
-                   *(["--sign", self.dir / f"{key}.key"] if key else []), *options, "-o", pack)
+                   *(["--sign", self.dir / f"{key}.key"] if key else []), "--delta-level", "6", *options, "-o", pack)
         return pack
 
     def release(self, new, old=None, name="app", version="2", key="test", options=()):
