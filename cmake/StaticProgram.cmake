@@ -1,5 +1,5 @@
 # moult_link_static(PROGRAM LIBRARY): links a program with LIBRARY and all that it stands on as one static binary, which needs nothing
-# of the machine that it runs on but its kernel (docs/decisions/0013).
+# of the machine that it runs on but its kernel (docs/decisions/0012).
 #
 # Debian's libraries are found as shared ones by pkg_check_modules(), whose imported targets hold paths of .so files. So nothing
 # of theirs is linked by CMake: the libraries of ours that LIBRARY stands on are collected here, and go into one group with

@@ -1,4 +1,4 @@
-/* common/static_program.h - the start of a program that is one static binary (docs/decisions/0013).
+/* common/static_program.h - the start of a program that is one static binary (docs/decisions/0012).
  *
  * Theory of operation: a static glibc still loads shared libraries for three things: name services (NSS),
  * character sets (gconv), and what a library asks for itself (providers of libcrypto, modules of GIO). Those

@@ -133,7 +133,6 @@ static const char version_11[] = "ALTER TABLE pushes ADD COLUMN delta_files INTE
                                  "ALTER TABLE pushes ADD COLUMN delta_failed INTEGER NOT NULL DEFAULT 0;"
                                  "ALTER TABLE pushes ADD COLUMN delta_text TEXT;";
 
-const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4, version_5,
-                                            version_6, version_7, version_8, version_9, version_10,
-                                             version_11};
+const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4,  version_5, version_6,
+                                            version_7, version_8, version_9, version_10, version_11};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -3,7 +3,7 @@
  * Theory of operation: everything in a pack begins at a multiple of 4096 bytes, so what is equal in two packs
  * differs in its place by whole blocks. A chunk therefore begins where the SHA-256 of a block says so: no
  * rolling hash is needed, and an inserted file moves the cuts of its own neighbourhood only. The cut depends
- * on nothing but the bytes, so that every host cuts alike. docs/decisions/0021-chunks.md has what was
+ * on nothing but the bytes, so that every host cuts alike. docs/decisions/0020-chunks.md has what was
  * measured. */
 #pragma once
 

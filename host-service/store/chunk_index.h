@@ -1,6 +1,6 @@
 /* host-service/store/chunk_index.h - the list of a pack's chunks, as casync writes it (.caibx).
  *
- * The format and the names of the chunks are casync's (docs/decisions/0021-chunks.md), so that casync and
+ * The format and the names of the chunks are casync's (docs/decisions/0020-chunks.md), so that casync and
  * desync can put a pack together where moult cannot. Little-endian:
  *   48 bytes  size 48, type INDEX, flags 0 (names are SHA-256), smallest, average and largest chunk
  *   16 bytes  size 2^64-1, type TABLE

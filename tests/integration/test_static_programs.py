@@ -1,4 +1,4 @@
-"""The static programs (docs/decisions/0013) load nothing of the machine that they run on. tests/vm/test_static.py has a guest without libraries."""
+"""The static programs (docs/decisions/0012) load nothing of the machine that they run on. tests/vm/test_static.py has a guest without libraries."""
 
 import os
 import pathlib
