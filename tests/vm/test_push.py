@@ -1,6 +1,8 @@
 """A release is pushed into a running tiny guest: over each transport, end to end, and taken back."""
 
+import hashlib
 import json
+import subprocess
 
 import pytest
 
@@ -98,3 +100,24 @@ def test_several_guests_take_one_push(host, guests, reference):
     host.moult("push", "app=2", *names)
     for guest in guests.machines:
         assert guest.tree("/srv/app") == reference.after
+
+
+def test_over_virtio_serial_a_delta_and_the_old_file_are_enough(host, prepared, reference, tmp_path):
+    new = tmp_path / "new"
+    subprocess.run(["cp", "-a", reference.old, new], check=True)
+    changed = [p for p in sorted((new / "srv/app/lib").iterdir()) if p.stat().st_size > 5000]
+    for path in changed:
+        data = bytearray(path.read_bytes())
+        data[1000] ^= 255
+        path.write_bytes(data)
+    host.release(new, reference.old, version="3")
+    deltas = host.json("push", "app=3", "web-1", "--transport", "virtio-serial")["pushes"][0]["deltas"]
+    assert deltas["files"] == len(changed) and deltas["failed"] == deltas["unsuited"] == 0
+    assert 0 < deltas["bytes"] < 20_000 < deltas["saved_bytes"]
+    sums = prepared.exec("cd /srv/app/lib && sha256sum *").text
+    for path in changed:
+        assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" in sums
+    host.moult("rollback", "web-1")
+    again = host.json("push", "app=3", "web-1", "--transport", "ivshmem")["pushes"][0]
+    assert again["transport"] == "ivshmem" and again["deltas"]["files"] == 0, "a window is read faster than a delta"
+    assert prepared.exec("cd /srv/app/lib && sha256sum *").text == sums
