@@ -7,6 +7,8 @@
 #include <dlfcn.h>
 #include <glib.h>
 
+#include "common/error.h"
+
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 
@@ -106,4 +108,18 @@ void g_thread_pool_free(GThreadPool *pool, gboolean immediate, gboolean wait_)
 {
         REAL(g_thread_pool_free)(pool, immediate, wait_);
         __tsan_acquire(&finished);
+}
+
+/* What GLib makes at the first error of a program, and the number of our error domain, is made once by
+ * whoever comes first, in an order that is not seen either: that is nobody's thread here. */
+__attribute__((constructor)) static void make_first_error(void)
+{
+        g_autoptr(GError) e = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_IO, "the first one");
+}
+
+/* GLib's allocator for small objects passes memory from thread to thread under a lock of its own. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+        return "race:g_slice_alloc\n";
 }
