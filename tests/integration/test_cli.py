@@ -394,7 +394,7 @@ def test_several_vms_that_end_alike_and_not_alike(host, packs):
     ("moult push --tr", {"--transport"}),
     ("moult push app --transport iv", {"ivshmem"}),
     ("moult push app --transport pm", {"pmem"}),
-    ("moult release build --de", {"--description", "--delivery"}),
+    ("moult release build --de", {"--delta-from", "--delta-level", "--description", "--delivery"}),
     ("moult push ", {"app"}),
     ("moult push app ", {"web-1"}),
     ("moult vm remove ", {"web-1"}),
