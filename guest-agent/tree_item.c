@@ -12,6 +12,7 @@
 #include "common/metadata.h"
 #include "proto/limits.h"
 #include "proto/message.h"
+#include "shm/entry_metadata.h"
 
 /* Of one item: together with the rest of a page it must fit into a frame. */
 #define XATTR_BYTES_MAX (256u * 1024u)
@@ -19,24 +20,6 @@
 static ProtobufCBinaryData copy(const void *data, gsize len)
 {
         return (ProtobufCBinaryData){len, len > 0 ? g_memdup2(data, len) : NULL};
-}
-
-static Moult__EntryType type_of(mode_t mode)
-{
-        switch (mode & S_IFMT) {
-        case S_IFDIR:
-                return MOULT__ENTRY_TYPE__ENTRY_DIRECTORY;
-        case S_IFLNK:
-                return MOULT__ENTRY_TYPE__ENTRY_SYMLINK;
-        case S_IFCHR:
-                return MOULT__ENTRY_TYPE__ENTRY_CHAR_DEVICE;
-        case S_IFBLK:
-                return MOULT__ENTRY_TYPE__ENTRY_BLOCK_DEVICE;
-        case S_IFIFO:
-                return MOULT__ENTRY_TYPE__ENTRY_FIFO;
-        default:
-                return MOULT__ENTRY_TYPE__ENTRY_FILE;
-        }
 }
 
 static gboolean read_xattrs(Moult__TreeItem *item, const Metadata *m, GError **error)
@@ -87,7 +70,7 @@ Moult__TreeItem *tree_item_read(int dir_fd, const char *name, const char *path, 
         item = g_new(Moult__TreeItem, 1);
         moult__tree_item__init(item);
         item->path = copy(path, strlen(path));
-        item->type = type_of(st->st_mode);
+        item->type = entry_type_of_mode(st->st_mode);
         item->mode = S_ISLNK(st->st_mode) ? 0 : st->st_mode & 07777;
         item->uid = st->st_uid;
         item->gid = st->st_gid;

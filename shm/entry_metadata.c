@@ -1,5 +1,7 @@
-/* shm/entry_metadata.c - the owner, mode, times and attributes that an entry of the list asks for. */
+/* shm/entry_metadata.c - the type, owner, mode, times and attributes that an entry of the list asks for. */
 #include "shm/entry_metadata.h"
+
+#include <sys/stat.h>
 
 Metadata *metadata_from_entry(const Moult__Entry *e)
 {
@@ -13,4 +15,22 @@ Metadata *metadata_from_entry(const Moult__Entry *e)
                                    e->xattrs[i]->value.data, e->xattrs[i]->value.len);
         metadata_sort(m);
         return m;
+}
+
+Moult__EntryType entry_type_of_mode(mode_t mode)
+{
+        switch (mode & S_IFMT) {
+        case S_IFDIR:
+                return MOULT__ENTRY_TYPE__ENTRY_DIRECTORY;
+        case S_IFLNK:
+                return MOULT__ENTRY_TYPE__ENTRY_SYMLINK;
+        case S_IFCHR:
+                return MOULT__ENTRY_TYPE__ENTRY_CHAR_DEVICE;
+        case S_IFBLK:
+                return MOULT__ENTRY_TYPE__ENTRY_BLOCK_DEVICE;
+        case S_IFIFO:
+                return MOULT__ENTRY_TYPE__ENTRY_FIFO;
+        default:
+                return MOULT__ENTRY_TYPE__ENTRY_FILE;
+        }
 }

@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 
 #include "proto/limits.h"
+#include "shm/entry_metadata.h"
 
 #define QUESTION_BYTES (96u * 1024u)
 
@@ -67,24 +68,6 @@ void agent_question_free(AgentQuestion *q)
         g_free(q);
 }
 
-static Moult__EntryType type_of(mode_t mode)
-{
-        switch (mode & S_IFMT) {
-        case S_IFDIR:
-                return MOULT__ENTRY_TYPE__ENTRY_DIRECTORY;
-        case S_IFLNK:
-                return MOULT__ENTRY_TYPE__ENTRY_SYMLINK;
-        case S_IFCHR:
-                return MOULT__ENTRY_TYPE__ENTRY_CHAR_DEVICE;
-        case S_IFBLK:
-                return MOULT__ENTRY_TYPE__ENTRY_BLOCK_DEVICE;
-        case S_IFIFO:
-                return MOULT__ENTRY_TYPE__ENTRY_FIFO;
-        default:
-                return MOULT__ENTRY_TYPE__ENTRY_FILE;
-        }
-}
-
 static void set_xattrs(Moult__TreeItem *item, const struct tree_node *n)
 {
         item->xattrs = g_new0(Moult__Xattr *, n->n_xattrs + 1);
@@ -106,7 +89,7 @@ gboolean agent_question_add(AgentQuestion *q, const struct tree_node *n, gboolea
 
         moult__tree_item__init(item);
         item->path = message_bytes(n->path);
-        item->type = type_of(n->mode);
+        item->type = entry_type_of_mode(n->mode);
         item->mode = S_ISLNK(n->mode) ? 0 : n->mode & 07777;
         item->uid = n->uid;
         item->gid = n->gid;

@@ -5,27 +5,11 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "shm/entry_metadata.h"
+
 static ProtobufCBinaryData borrow(const char *text)
 {
         return (ProtobufCBinaryData){strlen(text), (uint8_t *)(gpointer)text};
-}
-
-static Moult__EntryType entry_type(mode_t mode)
-{
-        switch (mode & S_IFMT) {
-        case S_IFDIR:
-                return MOULT__ENTRY_TYPE__ENTRY_DIRECTORY;
-        case S_IFLNK:
-                return MOULT__ENTRY_TYPE__ENTRY_SYMLINK;
-        case S_IFCHR:
-                return MOULT__ENTRY_TYPE__ENTRY_CHAR_DEVICE;
-        case S_IFBLK:
-                return MOULT__ENTRY_TYPE__ENTRY_BLOCK_DEVICE;
-        case S_IFIFO:
-                return MOULT__ENTRY_TYPE__ENTRY_FIFO;
-        default:
-                return MOULT__ENTRY_TYPE__ENTRY_FILE; /* the walk lets nothing else in */
-        }
 }
 
 static void set_xattrs(BuildEntry *e, const struct tree_node *n)
@@ -57,7 +41,7 @@ static void set_metadata(BuildEntry *e, const BuildTree *new_tree, const struct 
                 m->link_target = borrow(build_tree_node(new_tree, n->leader)->path);
                 return;
         }
-        m->type = entry_type(n->mode);
+        m->type = entry_type_of_mode(n->mode);
         m->mode = S_ISLNK(n->mode) ? 0 : n->mode & 07777;
         m->uid = n->uid;
         m->gid = n->gid;
