@@ -25,7 +25,10 @@
 #include "proto/limits.h"
 
 #define KILL_WITHIN_MS 10000u
-/* Where there are no process descriptors (before Linux 5.3). */
+/* The kernel needs a moment to end what was killed, and init to take it away. */
+#define GROUP_GONE_WITHIN_MS 2000u
+/* Where there are no process descriptors (before Linux 5.3), and for a process group, whose end nothing
+ * tells. */
 #define LOOK_EVERY_MS 20u
 
 struct running {
@@ -214,6 +217,16 @@ static void on_late_end(GPid pid, gint status, gpointer user)
         g_spawn_close_pid(pid);
 }
 
+/* A killed process may still be in the middle of a write: what comes after us must not meet it. Where there
+ * is a fence, fence_free() waits in the same way. The number stays the group's as long as anybody is in it.
+ */
+static void wait_group_gone(pid_t group)
+{
+        gint64 deadline_us = g_get_monotonic_time() + (gint64)GROUP_GONE_WITHIN_MS * 1000;
+        while (kill(-group, 0) == 0 && g_get_monotonic_time() < deadline_us)
+                g_usleep((gulong)LOOK_EVERY_MS * 1000 / 4);
+}
+
 /* The child is a zombie, or cannot be killed. */
 static void finish(struct running *r)
 {
@@ -222,7 +235,8 @@ static void finish(struct running *r)
                 read_memory(r);
         else
                 drain(r);
-        if (!(ok && r->request->leaves_daemons))
+        gboolean kills = !(ok && r->request->leaves_daemons);
+        if (kills)
                 kill_all(r);
         if (!r->ended)
                 g_child_watch_add(r->pid, on_late_end,
@@ -230,6 +244,8 @@ static void finish(struct running *r)
         else
                 while (waitid(P_PID, (id_t)r->pid, &r->end, WEXITED) < 0 && errno == EINTR)
                         ;
+        if (kills && r->ended && r->fence == NULL)
+                wait_group_gone(r->pid);
 }
 
 gboolean process_run(const struct process_request *request, struct process_result *ret, GError **error)

@@ -400,6 +400,13 @@ class Vm:
                              f"{result.out.decode(errors='replace')}{result.err.decode(errors='replace')}")
         return result
 
+    def agent_pid(self):
+        """The daemon's process, or None. Its name alone is not enough: `moult-agent boot-ok` and an operator's commands have it too;
+        and its guards are forks of it, with higher numbers."""
+        found = self.exec("for p in $(pidof moult-agent); do tr '\\0' ' ' </proc/$p/cmdline | grep -q '^/usr/sbin/moult-agent run' "
+                          "&& echo $p; done | sort -n | head -n 1").text
+        return int(found) if found else None
+
     def boot_id(self):
         return self.exec("cat /proc/sys/kernel/random/boot_id").text
 

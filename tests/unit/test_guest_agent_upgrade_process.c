@@ -71,6 +71,52 @@ static gboolean goes(pid_t pid)
         return is;
 }
 
+/* Gone, or a zombie that its parent has yet to take away: it does nothing any more. */
+static gboolean is_over(pid_t pid)
+{
+        g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *stat = NULL;
+        if (!g_file_get_contents(path, &stat, NULL, NULL))
+                return TRUE;
+        const char *state = strrchr(stat, ')');
+        return state != NULL && strchr("ZX", state[2]) != NULL;
+}
+
+/* On a CPU that is busy with something else they need a while to end when the signal has been sent. */
+static void expect_nothing_runs_on(void)
+{
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(sched_getcpu(), &one);
+        cr_assert(zero(int, sched_setaffinity(0, sizeof one, &one)));
+        pid_t busy = fork();
+        if (busy == 0)
+                for (;;)
+                        ;
+        struct process_result r =
+                run("for i in $(seq 20); do nice -n 19 sleep 1000 & echo $!; done; exec sleep 1000", 3000);
+        g_auto(GStrv) pids = g_strsplit(g_strchomp(r.output), "\n", -1);
+        cr_expect(r.timed_out);
+        cr_expect(eq(int, (int)g_strv_length(pids), 20));
+        for (int i = 0; pids[i] != NULL; i++)
+                cr_expect(is_over(pid_in(pids[i])), "%s", pids[i]);
+        process_result_clear(&r);
+        kill(busy, SIGKILL);
+        waitpid(busy, NULL, 0);
+}
+
+Test(process, when_it_is_told_nothing_that_was_killed_runs_on)
+{
+        expect_nothing_runs_on();
+}
+
+Test(process, nor_where_there_are_no_control_groups)
+{
+        if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("none", "/sys/fs/cgroup", "tmpfs", 0, NULL) != 0)
+                cr_skip("nothing can be mounted here");
+        expect_nothing_runs_on();
+}
+
 /* In the kernel's uninterruptible sleep, kill() does nothing either. */
 Test(process, one_that_cannot_be_killed_is_given_up)
 {

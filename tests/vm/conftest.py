@@ -102,7 +102,7 @@ def pull_out_window(guest):
 
 def wait_stopped(guest):
     """Until the agent has stopped itself at a fault point."""
-    guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
+    guest.wait_for("for p in $(pidof moult-agent); do grep -q '^State:.*T' /proc/$p/status && exit 0; done; exit 1", timeout=120)
 
 
 def _wait_gone(machine, pid):
@@ -118,10 +118,10 @@ def restart_agent(machine):
     if machine.exec("command -v systemctl", check=False).code == 0:
         machine.exec("systemctl restart moult-agent")
     else:
-        old = machine.exec("pidof moult-agent; true").text.split()
-        machine.exec(f"kill {' '.join(old)}; true")
-        for pid in old:
-            _wait_gone(machine, pid)
+        old = machine.agent_pid()
+        if old:
+            machine.exec(f"kill {old}; true")
+            _wait_gone(machine, old)
     machine.wait_for("moult-agent status")
 
 

@@ -29,7 +29,7 @@ def test_a_debian_security_update_without_a_reboot_checked_by_debians_own_sums_a
     before, boot = debian.tree(*PLACES), debian.boot_id()
     old_version = debian.exec("openssl version").text
     # The agent runs on the very library that it replaces.
-    assert "libcrypto.so.3" in debian.exec("cat /proc/$(pidof moult-agent)/maps").text
+    assert "libcrypto.so.3" in debian.exec(f"cat /proc/{debian.agent_pid()}/maps").text
     host.release(new, old, name="debian-security", version="1")
 
     host.moult("push", "debian-security=1", "debian")
@@ -73,7 +73,7 @@ def test_the_agent_starts_on_the_library_that_it_has_replaced_and_the_update_sur
     host.moult("push", "debian-security=1", "debian")
     debian.exec("systemctl restart moult-agent")
     assert "debian-security 1" in debian.exec("moult-agent status").text
-    assert "(deleted)" not in debian.exec("grep libcrypto /proc/$(pidof moult-agent)/maps").text
+    assert "(deleted)" not in debian.exec(f"grep libcrypto /proc/{debian.agent_pid()}/maps").text
     debian.reboot()
     debian.write_file("/run/md5sums", md5sums)
     debian.exec("cd / && md5sum -c --quiet /run/md5sums", timeout=300)

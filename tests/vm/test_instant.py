@@ -81,7 +81,7 @@ def test_the_window_is_pulled_out_in_the_middle_of_the_copying(host, guest, big)
     # A reader does not hear of it: the server asks the agent, and the agent the host, over the port.
     guest.exec(f"(dd if=/{PLACE}/app/big bs={BLOCK} count=1 skip=400 of=/run/block 2>/dev/null; touch /run/block-read) >/dev/null 2>&1 &")
     guest.wait_for("grep -q source=agent /var/lib/moult/target/targetfs.log")
-    guest.exec("kill -CONT $(pidof moult-agent)")
+    guest.exec(f"kill -CONT {guest.agent_pid()}")
     guest.wait_for("test -e /run/block-read", timeout=120)
     assert guest.read_file("/run/block") == wanted(big, 400)
     assert push.wait(300) == 0, push.stdout.read()

@@ -118,7 +118,7 @@ def test_the_window_is_pulled_out_in_the_middle(host, guests, large, workdir):
         push = host.spawn("push", "app=3", "web-1", "--transport", "auto")
         wait_stopped(guest)
         pull_out_window(guest)
-        guest.exec("kill -CONT $(pidof moult-agent)")
+        guest.exec(f"kill -CONT {guest.agent_pid()}")
         assert push.wait(300) == 0, push.stdout.read()
         assert cable.to_target < (BIG_MB - 4) << 20, "what had come through the window came through the port again"
     push = the_push(host)

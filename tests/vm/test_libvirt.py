@@ -88,7 +88,7 @@ def test_libvirtd_is_restarted_in_the_middle_of_a_push(host, prepared, libvirtd,
     assert libvirtd.windows("web-1"), "it is in the middle"
     libvirtd.end()
     libvirtd.start()
-    prepared.exec("kill -CONT $(pidof moult-agent)")
+    prepared.exec(f"kill -CONT {prepared.agent_pid()}")
     out = command.communicate(timeout=600)[0]
     assert command.returncode == 0, out + host.log_text()
     assert prepared.tree("/srv/app") == reference.after

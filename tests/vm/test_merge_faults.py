@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from conftest import arm_fault, restart_agent
+from conftest import arm_fault, restart_agent, wait_stopped
 
 SOAK = os.environ.get("MOULT_SOAK") == "1"
 PLACES = ("/ro/squashfs", "/ro/erofs", "/ro/ext4", "/srv")
@@ -57,7 +57,7 @@ def test_the_machine_is_killed_in_the_middle_of_a_merge(host, guest):
 def kill_machine_at(host, guest, point, words, expected, after):
     arm_fault(guest, f"{point}=stop")
     command = host.spawn(*words)
-    guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
+    wait_stopped(guest)
     guest.kill()
     guest.start()
     assert version(guest) == expected, point
@@ -109,9 +109,9 @@ def test_file_servers_are_killed(host, guest):
     # While they are switched in: the upgrade fails as a whole, and says why.
     arm_fault(guest, "merge:2=stop")
     push = host.spawn("push", "app=2", "web-1", "--merge", "union")
-    guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
+    wait_stopped(guest)
     kill_all(guest)
-    guest.exec("kill -CONT $(pidof moult-agent)")
+    guest.exec(f"kill -CONT {guest.agent_pid()}")
     code, text = push.wait(300), push.stdout.read()
     assert code != 0 and "server died while it was switched in" in text, text
     assert version(guest) == 1

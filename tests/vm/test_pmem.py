@@ -3,7 +3,7 @@
 import pytest
 
 import trees
-from conftest import arm_fault, the_push
+from conftest import arm_fault, the_push, wait_stopped
 
 LOCKDOWN = "lockdown=integrity"
 
@@ -89,10 +89,10 @@ def test_persistent_memory_that_vanishes_in_the_middle_is_left_for_the_port(host
     # The agent stops itself in the middle of staging. What the guest's kernel sees then is a driver that lets go.
     arm_fault(guest, "stage-write:16=stop")
     push = host.spawn("push", "app=3", "web-1")
-    guest.wait_for("grep -q '^State:.*T' /proc/$(pidof moult-agent)/status", timeout=120)
+    wait_stopped(guest)
     guest.exec("for d in /sys/bus/virtio/drivers/virtio_pmem/virtio*; do "
                "echo ${d##*/} >/sys/bus/virtio/drivers/virtio_pmem/unbind; done; "
-               "[ ! -e /dev/pmem0 ]; kill -CONT $(pidof moult-agent)")
+               f"[ ! -e /dev/pmem0 ]; kill -CONT {guest.agent_pid()}")
     assert push.wait(300) == 0, push.stdout.read()
     push = the_push(host)
     assert (push["transport"], push["transport_changes"]) == ("virtio-serial", 1), push

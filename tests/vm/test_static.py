@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import trees
+from conftest import restart_agent
 
 PLACES = ("srv/app", "ro/app")
 
@@ -35,7 +36,7 @@ def guest(host, guests):
     machine.exec("echo '10.0.2.2 hypervisor.example' >>/etc/hosts; mkdir -p /etc/ssl /usr/lib/ssl; sed -i s/10.0.2.2:/hypervisor.example:/ /etc/moult/moult-agent.conf")
     machine.write_file("/etc/nsswitch.conf", "hosts: mymachines resolve [!UNAVAIL=return]\npasswd: sss\ngroup: systemd\n")
     machine.write_file("/usr/lib/ssl/openssl.cnf", "openssl_conf=a\n[a]\nproviders=b\n[b]\nfips=c\n[c]\nactivate=1\n")
-    machine.exec("kill $(pidof moult-agent)")
+    restart_agent(machine)
     return machine
 
 
@@ -53,7 +54,7 @@ def test_a_guest_without_any_library_is_upgraded_every_way(host, guest, tmp_path
     before = guest.tree("/srv/app", "/ro/app")
     host.add("web-1", guest)
     guest.wait_for("moult-agent status")
-    maps = guest.exec("cat /proc/$(pidof moult-agent)/maps").text
+    maps = guest.exec(f"cat /proc/{guest.agent_pid()}/maps").text
     assert "/usr/sbin/moult-agent" in maps and ".so" not in maps
     host.release(new, old)
 
