@@ -15,6 +15,16 @@ import trees  # noqa: E402
 import vm as vms  # noqa: E402
 
 
+# Modules that take minutes begin first, so that no worker is left with one of them when the others are done. The first one makes
+# the Debian image that three of them need; meanwhile the other worker has something else to do.
+LONG_FIRST = ("test_debian", "test_push", "test_interrupted", "test_readonly_usr", "test_packages", "test_libvirt")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: n for n, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test shows what the machines had to say."""
