@@ -22,19 +22,6 @@ import moult  # noqa: E402
 DEADLINE_S = 120
 
 
-class Connection(http.client.HTTPConnection):
-    """HTTP/1.1 to a Unix socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=DEADLINE_S)
-        self.path = str(path)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)  # blocking: with a time-out a full backlog would be an error
-        self.sock.settimeout(DEADLINE_S)
-
-
 class Api:
     """A moultd of the test's own, and requests to it."""
 
@@ -50,7 +37,7 @@ class Api:
             headers.setdefault("Content-Type", "application/json")
         if key:
             headers["Idempotency-Key"] = key
-        connection = Connection(self.host.socket)
+        connection = moult.Connection(self.host.socket)
         try:
             connection.request(method, path, body=raw, headers=headers)
             answer = connection.getresponse()

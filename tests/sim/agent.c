@@ -14,7 +14,7 @@ static gboolean is_final(Moult__TransactionPhase phase)
 
 gboolean agent_is_idle(const Agent *a)
 {
-        return !a->known || is_final(a->phase) || (a->dry_run && a->phase == P(PLANNED));
+        return !a->talk.known || is_final(a->talk.phase) || (a->talk.dry_run && a->talk.phase == P(PLANNED));
 }
 
 static void next_step(gpointer user);
@@ -25,9 +25,9 @@ static void on_deadman(gpointer user);
 static void arm(Agent *a)
 {
         world_forget(a->guest->w, &a->timer);
-        if (a->phase == P(ACTIVE))
+        if (a->talk.phase == P(ACTIVE))
                 world_at(a->guest->w, (gint64)a->guest->disk->journal.confirm_ms * MS, on_deadman, &a->timer);
-        else if (a->phase == P(PLANNED) || a->phase == P(STAGED))
+        else if (a->talk.phase == P(PLANNED) || a->talk.phase == P(STAGED))
                 world_at(a->guest->w, IDLE_US, on_deadman, &a->timer);
 }
 
@@ -42,16 +42,12 @@ static void step_in(Agent *a, guint low_ms, guint high_ms)
 
 void agent_enter(Agent *a, Moult__TransactionPhase phase, Moult__ErrorCode error)
 {
-        static const char *const names[] = {"none",         "planning",    "planned", "staging",
-                                            "staged",       "committing",  "active",  "committed",
-                                            "rolling-back", "rolled-back", "refused", "failed"};
-
-        a->phase = phase;
-        a->error = error;
-        world_trace(a->guest->w, "%s agent %02x%02x %s", a->guest->vm, a->push_id[0], a->push_id[1],
-                    names[phase]);
+        a->talk.phase = phase;
+        a->talk.error = error;
+        world_trace(a->guest->w, "%s agent %02x%02x %s", a->guest->vm, a->talk.push_id[0], a->talk.push_id[1],
+                    agent_phase_name(phase));
         arm(a);
-        agent_tell(a);
+        agent_talk_tell(&a->talk);
 }
 
 /* --- the way back --- */
@@ -88,7 +84,7 @@ static void on_deadman(gpointer user)
 {
         Agent *a = G_STRUCT_MEMBER_P(user, -(glong)G_STRUCT_OFFSET(Agent, timer));
 
-        if (a->phase == P(ACTIVE)) {
+        if (a->talk.phase == P(ACTIVE)) {
                 world_trace(a->guest->w, "%s dead man", a->guest->vm);
                 go_back(a, MOULT__ERROR_CODE__ERROR_TIMEOUT);
         } else {
@@ -147,7 +143,7 @@ static void next_step(gpointer user)
         Agent *a = user;
 
         a->working = FALSE;
-        switch (a->phase) {
+        switch (a->talk.phase) {
         case P(PLANNING):
                 step_plan(a);
                 break;
@@ -185,10 +181,8 @@ static void begin(Agent *a, const guint8 *push_id, gboolean rollback)
 {
         world_forget(a->guest->w, a);
         world_forget(a->guest->w, &a->timer);
-        memcpy(a->push_id, push_id, sizeof a->push_id);
-        a->known = TRUE;
-        a->rollback = rollback;
-        a->working = a->aborting = a->confirming = a->judged = a->switched = a->dry_run = FALSE;
+        agent_talk_begin(&a->talk, push_id, rollback, FALSE);
+        a->working = a->aborting = a->confirming = a->judged = a->switched = FALSE;
         a->fetched = 0;
         a->bytes_done = 0;
         a->wanted = 0;
@@ -198,7 +192,7 @@ void agent_offer(Agent *a, const Moult__Offer *o)
 {
         begin(a, o->push_id.data, FALSE);
         a->release = vault_find_digest(o->manifest_digest.data, o->manifest_digest.len);
-        a->dry_run = o->dry_run;
+        a->talk.dry_run = o->dry_run;
         a->confirm_ms = o->confirm_timeout_ms ? o->confirm_timeout_ms : CONFIRM_DEFAULT_MS;
         agent_set_sources(a, o->sources, o->n_sources);
         agent_enter(a, P(PLANNING), 0);
@@ -232,7 +226,7 @@ static void begin_commit(Agent *a)
 
         d->journal =
                 (struct journal){.phase = P(COMMITTING), .release = a->release, .confirm_ms = a->confirm_ms};
-        memcpy(d->journal.push_id, a->push_id, sizeof a->push_id);
+        memcpy(d->journal.push_id, a->talk.push_id, sizeof a->talk.push_id);
         memcpy(d->journal.old, d->files, sizeof d->files);
         agent_enter(a, P(COMMITTING), 0);
         step_in(a, 1, 50);
@@ -240,11 +234,11 @@ static void begin_commit(Agent *a)
 
 static void abort_push(Agent *a)
 {
-        if (a->phase < P(COMMITTING)) {
+        if (a->talk.phase < P(COMMITTING)) {
                 world_forget(a->guest->w, a);
                 a->working = FALSE;
                 agent_enter(a, P(FAILED), MOULT__ERROR_CODE__ERROR_CANCELLED);
-        } else if (a->phase == P(ACTIVE)) {
+        } else if (a->talk.phase == P(ACTIVE)) {
                 if (!a->confirming)
                         go_back(a, MOULT__ERROR_CODE__ERROR_CANCELLED);
         } else {
@@ -254,6 +248,8 @@ static void abort_push(Agent *a)
 
 void agent_act(Agent *a, const Moult__PushCommand *c)
 {
+        if (a->aborting)
+                return;
         switch (c->action) {
         case MOULT__PUSH_ACTION__PUSH_STAGE:
                 agent_enter(a, P(STAGING), 0);
@@ -275,7 +271,7 @@ void agent_act(Agent *a, const Moult__PushCommand *c)
         case MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED:
                 agent_set_sources(a, c->sources, c->n_sources);
                 a->wanted = 0;
-                if ((a->phase == P(PLANNING) || a->phase == P(STAGING)) && !a->working)
+                if ((a->talk.phase == P(PLANNING) || a->talk.phase == P(STAGING)) && !a->working)
                         step_in(a, 1, 20);
                 break;
         default:
@@ -312,13 +308,13 @@ void agent_request_upgrade(Agent *a)
         ProtobufCBinaryData path = message_bytes("etc/a");
         Message m = MOULT__MESSAGE__INIT;
 
-        if (!a->session || !session_is_established(a->session))
+        if (!a->talk.session || !session_is_established(a->talk.session))
                 return;
         request.n_paths = 1;
         request.paths = &path;
         m.body_case = MOULT__MESSAGE__BODY_UPGRADE_REQUEST;
         m.upgrade_request = &request;
-        session_send(a->session, &m);
+        session_send(a->talk.session, &m);
 }
 
 void agent_roll_back(Agent *a)

@@ -1,24 +1,20 @@
-/* tests/sim/agent_private.h - shared by agent.c (the push), agent_talk.c (the session), agent_stage.c (the
+/* tests/sim/agent_private.h - shared by agent.c (the push), agent_session.c (the session), agent_stage.c (the
  * bytes). */
 #pragma once
 
-#include "proto/session.h"
 #include "tests/sim/agent.h"
+#include "tests/support/agent_talk.h"
 
 #define P(x)          MOULT__TRANSACTION_PHASE__PHASE_##x
 #define AGENT_SOURCES 4u
 
 struct Agent {
         const struct agent_guest *guest;
-        Session *session; /* NULL: the port is of no more use */
-        guint8 push_id[16];
-        gboolean known; /* there is a push since the start */
-        gboolean rollback, dry_run, switched;
+        AgentTalk talk;
+        gboolean switched;
         gboolean working, aborting, confirming, judged, healthy;
         guint release;
         guint32 confirm_ms;
-        Moult__TransactionPhase phase;
-        Moult__ErrorCode error;
         Moult__SourceKind sources[AGENT_SOURCES], wanted;
         guint n_sources, source; /* the rung */
         gsize fetched, bytes_done;
@@ -36,9 +32,6 @@ void agent_act(Agent *a, const Moult__PushCommand *c);
 void agent_recover(Agent *a);
 void agent_stage_later(Agent *a);
 void agent_staged(Agent *a, Moult__ErrorCode error);
-
-/* agent_talk.c */
-void agent_tell(Agent *a);
 
 /* agent_stage.c */
 void agent_set_sources(Agent *a, const Moult__SourceKind *sources, gsize n);

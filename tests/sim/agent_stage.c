@@ -38,7 +38,7 @@ static void on_data(Session *s, const Message *reply, const GError *error, gpoin
 
         a->fetching = FALSE;
         a->fetch = 0;
-        if (a->phase != P(STAGING))
+        if (a->talk.phase != P(STAGING))
                 return;
         if (error) {
                 if (g_error_matches(error, MOULT_ERROR, MOULT_ERROR_IO) && !session_is_established(s))
@@ -56,7 +56,7 @@ static void on_data(Session *s, const Message *reply, const GError *error, gpoin
         }
         a->fetched += reply->data->bytes.len;
         a->bytes_done = a->fetched;
-        agent_tell(a);
+        agent_talk_tell(&a->talk);
         agent_stage_later(a);
 }
 
@@ -66,8 +66,8 @@ static void fetch(Agent *a)
         Message m = MOULT__MESSAGE__INIT;
         guint8 digest[DIGEST_SIZE];
 
-        if (a->fetching || !a->session || !session_is_established(a->session))
-                return; /* agent_talk.c comes back when there is one */
+        if (a->fetching || !a->talk.session || !session_is_established(a->talk.session))
+                return; /* agent_session.c comes back when there is one */
         vault_digest(a->release, digest);
         f.manifest_digest = message_blob(digest, sizeof digest);
         f.offset = a->fetched;
@@ -75,13 +75,13 @@ static void fetch(Agent *a)
         m.body_case = MOULT__MESSAGE__BODY_FETCH;
         m.fetch = &f;
         a->fetching = TRUE;
-        a->fetch = session_request(a->session, &m, 30000, on_data, a);
+        a->fetch = session_request(a->talk.session, &m, 30000, on_data, a);
 }
 
 void agent_stage_lost(Agent *a)
 {
-        if (a->fetch && a->session)
-                session_forget(a->session, a->fetch);
+        if (a->fetch && a->talk.session)
+                session_forget(a->talk.session, a->fetch);
         a->fetch = 0;
         a->fetching = FALSE;
 }

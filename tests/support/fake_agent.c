@@ -10,28 +10,32 @@
 #include "proto/limits.h"
 #include "proto/transport_fd.h"
 
-#define P(x) MOULT__TRANSACTION_PHASE__PHASE_##x
+#define P(x)             MOULT__TRANSACTION_PHASE__PHASE_##x
+#define FIRST_GENERATION 7u
 
 struct FakeAgent {
+        AgentTalk talk;
         char *name, *path;
         GPtrArray *log;
         GSocketService *service;
-        Session *session;
         struct fake_agent_script script;
-        guint step; /* idle source that goes on by itself */
+        guint step; /* source that goes on by itself */
         gboolean died;
 
-        guint8 push_id[16];
-        gboolean known, dry_run, is_rollback;
-        gboolean committed; /* by its history, "demo 1.0" */
-        guint8 digest[32];
-        guint64 pack_size, fetched;
-        GByteArray *bytes;
-        Moult__TransactionPhase phase;
-        Moult__ErrorCode error;
+        GArray *history; /* of struct past, oldest first */
+        guint8 digest[DIGEST_SIZE];
+        guint64 pack_size, fetched, fetched_ever, generation;
         Moult__SourceKind sources[4];
-        guint n_sources, commits;
+        guint n_sources, offers, commits;
+        gboolean fetching;
         Moult__SourceKind wanted;
+};
+
+/* What a guest's disk keeps of a push. */
+struct past {
+        guint8 push_id[16], back_id[16]; /* of the operation that took it back */
+        struct agent_generation generation;
+        Moult__ErrorCode error;
 };
 
 static void enter(FakeAgent *a, Moult__TransactionPhase phase);
@@ -41,66 +45,65 @@ static void note(FakeAgent *a, const char *what)
         g_ptr_array_add(a->log, g_strdup_printf("%s %s", a->name, what));
 }
 
-static const char *phase_name(Moult__TransactionPhase phase)
+static void fill(gpointer user, Moult__TransactionState *s)
 {
-        static const char *const names[FAKE_PHASES] = {"none",         "planning",    "planned", "staging",
-                                                       "staged",       "committing",  "active",  "committed",
-                                                       "rolling-back", "rolled-back", "refused", "failed"};
-        return names[phase];
-}
+        const FakeAgent *a = user;
 
-static void fill_state(FakeAgent *a, Moult__TransactionState *s)
-{
-        moult__transaction_state__init(s);
-        s->push_id = message_blob(a->push_id, sizeof a->push_id);
-        s->phase = a->known ? a->phase : P(NONE);
-        if (!a->known)
-                return;
-        s->error = a->error;
-        s->text = message_bytes(a->error ? "the script says so" : "");
-        s->generation = 7;
+        s->text = message_bytes(a->talk.error ? "the script says so" : "");
+        s->generation = a->generation;
         s->bytes_total = a->pack_size;
         s->bytes_done = MIN(a->fetched, a->pack_size);
         s->entries_total = 3;
         s->entries_change = 2;
         s->entries_equal = 1;
-        s->entries_blocked = a->phase == P(REFUSED) ? 1 : 0;
+        s->entries_blocked = a->talk.phase == P(REFUSED) ? 1 : 0;
         s->source = a->n_sources ? a->sources[0] : MOULT__SOURCE_KIND__SOURCE_UNSPECIFIED;
         s->source_wanted = a->wanted;
         s->staging_us = 1234;
-        if (a->script.switches_early || a->phase == P(ACTIVE) || a->phase == P(COMMITTED))
+        if (a->script.switches_early || a->talk.phase == P(ACTIVE) || a->talk.phase == P(COMMITTED))
                 s->switch_us = 56;
 }
 
-static void send_state(FakeAgent *a, const Message *request)
+static struct past *past_at(const FakeAgent *a, guint i)
 {
-        Moult__TransactionState s;
-        Message m = MOULT__MESSAGE__INIT;
-
-        if (!a->session)
-                return;
-        fill_state(a, &s);
-        m.body_case = MOULT__MESSAGE__BODY_STATE;
-        m.state = &s;
-        if (request)
-                session_reply(a->session, request, &m);
-        else
-                session_send(a->session, &m);
+        return &g_array_index(a->history, struct past, i);
 }
 
-static void drop_session(FakeAgent *a)
+static struct past *newest_committed(const FakeAgent *a)
 {
-        if (!a->session)
-                return;
-        session_close(a->session);
-        g_clear_pointer(&a->session, session_unref);
+        for (guint i = a->history->len; i > 0; i--)
+                if (past_at(a, i - 1)->generation.phase == P(COMMITTED))
+                        return past_at(a, i - 1);
+        return NULL;
+}
+
+static void begin(FakeAgent *a, const guint8 *push_id, gboolean rollback, gboolean dry_run)
+{
+        const struct past *target = rollback ? newest_committed(a) : NULL;
+
+        agent_talk_begin(&a->talk, push_id, rollback, dry_run);
+        a->generation = target ? target->generation.number : FIRST_GENERATION + a->history->len;
+        a->fetched = 0;
+}
+
+static void roll_back(gpointer user, const guint8 *push_id)
+{
+        begin(user, push_id, TRUE, FALSE);
+        enter(user, P(ROLLING_BACK));
 }
 
 void fake_agent_roll_back(FakeAgent *a)
 {
-        memset(a->push_id, 0xee, sizeof a->push_id);
-        a->known = a->is_rollback = TRUE;
-        enter(a, P(ROLLING_BACK));
+        guint8 id[16];
+
+        memset(id, 0xee, sizeof id);
+        roll_back(a, id);
+}
+
+static void drop_session(FakeAgent *a)
+{
+        a->fetching = FALSE; /* nobody will answer that */
+        agent_talk_close(&a->talk);
 }
 
 void fake_agent_cut(FakeAgent *a)
@@ -110,10 +113,20 @@ void fake_agent_cut(FakeAgent *a)
 
 static void fetch_more(FakeAgent *a);
 
+static gboolean is_expected(const FakeAgent *a, const guint8 *bytes, gsize len)
+{
+        gsize size = 0;
+        const guint8 *pack = a->script.expected ? g_bytes_get_data(a->script.expected, &size) : NULL;
+
+        return !pack || (size == a->pack_size && a->fetched <= size && len <= size - a->fetched &&
+                         memcmp(pack + a->fetched, bytes, len) == 0);
+}
+
 static void on_data(Session *s, const Message *reply, const GError *error, gpointer user)
 {
         FakeAgent *a = user;
 
+        a->fetching = FALSE;
         if (error) {
                 note(a, "fetch failed");
                 return; /* the session is gone; the next offer or stage begins again */
@@ -121,9 +134,12 @@ static void on_data(Session *s, const Message *reply, const GError *error, gpoin
         if (reply->data->offset != a->fetched)
                 g_error("%s: data at %" G_GUINT64_FORMAT " instead of %" G_GUINT64_FORMAT, a->name,
                         (guint64)reply->data->offset, a->fetched);
-        g_byte_array_append(a->bytes, reply->data->bytes.data, (guint)reply->data->bytes.len);
+        if (!is_expected(a, reply->data->bytes.data, reply->data->bytes.len))
+                g_error("%s: fetched another pack", a->name);
         a->fetched += reply->data->bytes.len;
-        if (reply->data->last)
+        a->fetched_ever += reply->data->bytes.len;
+        a->fetching = !reply->data->last;
+        if (!a->fetching)
                 fetch_more(a);
 }
 
@@ -133,10 +149,6 @@ static void fetch_more(FakeAgent *a)
         Message m = MOULT__MESSAGE__INIT;
 
         if (a->fetched == a->pack_size) {
-                if (a->script.expected &&
-                    (g_bytes_get_size(a->script.expected) != a->bytes->len ||
-                     memcmp(g_bytes_get_data(a->script.expected, NULL), a->bytes->data, a->bytes->len) != 0))
-                        g_error("%s: fetched another pack", a->name);
                 note(a, "fetched");
                 enter(a, P(STAGED));
                 return;
@@ -146,13 +158,14 @@ static void fetch_more(FakeAgent *a)
         fetch.length = (guint32)MIN(LIMIT_FETCH_BYTES, a->pack_size - a->fetched);
         m.body_case = MOULT__MESSAGE__BODY_FETCH;
         m.fetch = &fetch;
-        session_request(a->session, &m, 0, on_data, a);
+        a->fetching = TRUE;
+        session_request(a->talk.session, &m, 0, on_data, a);
 }
 
 /* The phase that follows without a command; NONE: waits for one. */
 static Moult__TransactionPhase next_phase(const FakeAgent *a)
 {
-        switch (a->phase) {
+        switch (a->talk.phase) {
         case P(PLANNING):
                 return a->script.end == P(REFUSED) ? P(REFUSED) : P(PLANNED);
         case P(STAGING):
@@ -171,12 +184,10 @@ static gboolean on_step(gpointer user)
         FakeAgent *a = user;
 
         a->step = 0;
-        if (a->script.hold_at == a->phase || a->wanted)
+        if (a->script.hold_at == a->talk.phase || a->wanted)
                 return G_SOURCE_REMOVE;
-        if (a->phase == P(STAGING) && a->script.fetches && a->script.end != P(FAILED)) {
-                a->fetched = 0;
-                g_byte_array_set_size(a->bytes, 0);
-                if (a->session && session_is_established(a->session))
+        if (a->talk.phase == P(STAGING) && a->script.fetches && a->script.end != P(FAILED)) {
+                if (!a->fetching && a->talk.session && session_is_established(a->talk.session))
                         fetch_more(a);
                 return G_SOURCE_REMOVE;
         }
@@ -188,167 +199,176 @@ static gboolean on_step(gpointer user)
 static void step_later(FakeAgent *a)
 {
         if (!a->step)
-                a->step = g_idle_add_full(G_PRIORITY_DEFAULT, on_step, a, NULL);
+                a->step = a->script.step_ms ? g_timeout_add(a->script.step_ms, on_step, a)
+                                            : g_idle_add_full(G_PRIORITY_DEFAULT, on_step, a, NULL);
 }
 
 void fake_agent_go_on(FakeAgent *a)
 {
         a->script.hold_at = P(NONE);
-        if (a->known)
+        if (a->talk.known)
                 step_later(a);
 }
 
 static gboolean dies_now(FakeAgent *a)
 {
-        if (a->died || a->script.die_at == P(NONE) || a->script.die_at != a->phase)
+        if (a->died || a->script.die_at == P(NONE) || a->script.die_at != a->talk.phase)
                 return FALSE;
         a->died = TRUE;
         note(a, "dies");
-        if (a->script.restarts && (a->phase < P(COMMITTING) || a->phase == P(REFUSED)))
-                a->known = FALSE;
+        if (a->script.restarts && (a->talk.phase < P(COMMITTING) || a->talk.phase == P(REFUSED)))
+                a->talk.known = FALSE;
         drop_session(a);
         return TRUE;
 }
 
+static Moult__ErrorCode error_of(const FakeAgent *a, Moult__TransactionPhase phase)
+{
+        if (phase == P(REFUSED) && a->script.end == P(REFUSED))
+                return MOULT__ERROR_CODE__ERROR_REFUSED;
+        if (phase == P(ROLLED_BACK) && !a->talk.rollback)
+                return MOULT__ERROR_CODE__ERROR_HEALTH;
+        if (phase == P(FAILED))
+                return a->script.end == P(FAILED) ? MOULT__ERROR_CODE__ERROR_NO_SPACE
+                                                  : MOULT__ERROR_CODE__ERROR_CANCELLED;
+        return MOULT__ERROR_CODE__ERROR_UNSPECIFIED;
+}
+
+/* What ends in a phase that a history keeps. */
+static void remember(FakeAgent *a)
+{
+        struct past *target = a->talk.rollback ? newest_committed(a) : NULL;
+        struct past p = {.generation = {.number = a->generation, .phase = a->talk.phase},
+                         .error = a->talk.error};
+
+        if (target) {
+                target->generation.phase = P(ROLLED_BACK);
+                memcpy(target->back_id, a->talk.push_id, sizeof target->back_id);
+        }
+        if (a->talk.rollback)
+                return;
+        memcpy(p.push_id, a->talk.push_id, sizeof p.push_id);
+        memcpy(p.generation.digest, a->digest, sizeof a->digest);
+        g_strlcpy(p.generation.release, a->script.release, sizeof p.generation.release);
+        g_array_append_val(a->history, p);
+}
+
 static void enter(FakeAgent *a, Moult__TransactionPhase phase)
 {
-        a->phase = phase;
-        a->error = phase == P(REFUSED) && a->script.end == P(REFUSED) ? MOULT__ERROR_CODE__ERROR_REFUSED
-                   : phase == P(ROLLED_BACK) && !a->is_rollback       ? MOULT__ERROR_CODE__ERROR_HEALTH
-                   : phase == P(FAILED) && a->script.end == P(FAILED) ? MOULT__ERROR_CODE__ERROR_NO_SPACE
-                   : phase == P(FAILED)                               ? MOULT__ERROR_CODE__ERROR_CANCELLED
-                                                                      : MOULT__ERROR_CODE__ERROR_UNSPECIFIED;
+        a->talk.phase = phase;
+        a->talk.error = error_of(a, phase);
         a->commits += phase == P(ACTIVE);
-        if (phase == P(COMMITTED))
-                a->committed = TRUE;
-        if (phase == P(ROLLED_BACK) && a->is_rollback)
-                a->committed = FALSE;
-        note(a, phase_name(phase));
+        if (phase == P(COMMITTED) || phase == P(ROLLED_BACK))
+                remember(a);
+        note(a, agent_phase_name(phase));
         if (dies_now(a)) {
-                if (a->known && a->phase != P(STAGING)) /* what runs in the guest needs no connection */
+                if (a->talk.known && phase != P(STAGING)) /* what runs in the guest needs no connection */
                         step_later(a);
                 return;
         }
-        send_state(a, NULL);
+        agent_talk_tell(&a->talk);
         step_later(a);
 }
 
 /* One at a time, as the agent does it. */
-static gboolean holds_another(const FakeAgent *a, const guint8 *push_id)
+static gboolean is_busy(gpointer user)
 {
-        return a->known && memcmp(a->push_id, push_id, 16) != 0 &&
-               (a->phase <= P(ACTIVE) || a->phase == P(ROLLING_BACK));
+        FakeAgent *a = user;
+
+        if (a->script.busy > 0) {
+                a->script.busy--;
+                return TRUE;
+        }
+        return a->talk.known && !(a->talk.dry_run && a->talk.phase == P(PLANNED)) &&
+               (a->talk.phase <= P(ACTIVE) || a->talk.phase == P(ROLLING_BACK));
 }
 
-static void on_offer(FakeAgent *a, const Message *m)
+static void set_sources(FakeAgent *a, const Moult__SourceKind *sources, gsize n)
 {
-        const Moult__Offer *o = m->offer;
+        a->n_sources = (guint)MIN(n, G_N_ELEMENTS(a->sources));
+        memcpy(a->sources, sources, a->n_sources * sizeof a->sources[0]);
+}
 
-        a->n_sources = (guint)MIN(o->n_sources, 4);
-        memcpy(a->sources, o->sources, a->n_sources * sizeof a->sources[0]);
-        if (a->script.busy > 0 || holds_another(a, o->push_id.data)) {
-                g_autoptr(GError) error = g_error_new(MOULT_ERROR, MOULT_ERROR_BUSY, "busy");
+static void offer(gpointer user, const Moult__Offer *o)
+{
+        FakeAgent *a = user;
 
-                a->script.busy -= a->script.busy > 0;
-                session_reply_error(a->session, m, error);
-                return;
-        }
-        if (a->known && memcmp(a->push_id, o->push_id.data, 16) == 0) {
-                send_state(a, m);
-                if (a->phase == P(STAGING)) /* goes on where it was cut off */
-                        step_later(a);
-                return;
-        }
-        memcpy(a->push_id, o->push_id.data, 16);
-        memcpy(a->digest, o->manifest_digest.data, 32);
+        begin(a, o->push_id.data, FALSE, o->dry_run);
+        set_sources(a, o->sources, o->n_sources);
+        memcpy(a->digest, o->manifest_digest.data, sizeof a->digest);
         a->pack_size = o->pack_size;
-        a->fetched = 0;
-        a->dry_run = o->dry_run;
-        a->is_rollback = FALSE;
-        a->known = TRUE;
+        a->offers++;
         note(a, "offered");
         if (a->script.locked_down && a->n_sources > 1 &&
             a->sources[0] == MOULT__SOURCE_KIND__SOURCE_IVSHMEM &&
             a->sources[1] == MOULT__SOURCE_KIND__SOURCE_PMEM)
                 a->wanted = MOULT__SOURCE_KIND__SOURCE_PMEM;
         enter(a, P(PLANNING));
-        send_state(a, m);
 }
 
-static void on_command(FakeAgent *a, const Message *m)
+static void act(gpointer user, const Moult__PushCommand *c)
 {
-        Moult__PushAction action = m->command->action;
+        FakeAgent *a = user;
 
-        if (!a->known || memcmp(a->push_id, m->command->push_id.data, 16) != 0) {
-                Moult__TransactionState s = MOULT__TRANSACTION_STATE__INIT;
-                Message reply = MOULT__MESSAGE__INIT;
-
-                s.push_id = m->command->push_id;
-                reply.body_case = MOULT__MESSAGE__BODY_STATE;
-                reply.state = &s;
-                session_reply(a->session, m, &reply);
-                return;
-        }
-        if (action == MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED) {
-                a->n_sources = (guint)MIN(m->command->n_sources, 4);
-                memcpy(a->sources, m->command->sources, a->n_sources * sizeof a->sources[0]);
+        switch (c->action) {
+        case MOULT__PUSH_ACTION__PUSH_SOURCES_CHANGED:
+                set_sources(a, c->sources, c->n_sources);
                 a->wanted = MOULT__SOURCE_KIND__SOURCE_UNSPECIFIED;
                 note(a, "sources changed");
                 step_later(a);
-        }
-        if (action == MOULT__PUSH_ACTION__PUSH_STAGE && a->phase == P(PLANNED) && !a->dry_run)
+                break;
+        case MOULT__PUSH_ACTION__PUSH_STAGE:
                 enter(a, P(STAGING));
-        else if (action == MOULT__PUSH_ACTION__PUSH_COMMIT && a->phase == P(STAGED))
+                break;
+        case MOULT__PUSH_ACTION__PUSH_COMMIT:
                 enter(a, P(COMMITTING));
-        else if (action == MOULT__PUSH_ACTION__PUSH_CONFIRM && a->phase == P(ACTIVE))
+                break;
+        case MOULT__PUSH_ACTION__PUSH_CONFIRM:
                 enter(a, P(COMMITTED));
-        else if (action == MOULT__PUSH_ACTION__PUSH_ABORT && a->phase < P(COMMITTING))
-                enter(a, P(FAILED));
-        else if (action == MOULT__PUSH_ACTION__PUSH_ABORT && a->phase <= P(ACTIVE))
-                enter(a, P(ROLLING_BACK));
-        if (a->session)
-                send_state(a, m);
+                break;
+        case MOULT__PUSH_ACTION__PUSH_ABORT:
+                enter(a, a->talk.phase < P(COMMITTING) ? P(FAILED) : P(ROLLING_BACK));
+                break;
+        default:
+                break;
+        }
 }
 
-static void on_plan_query(FakeAgent *a, const Message *m)
+static gboolean past(gpointer user, const guint8 *push_id, Moult__TransactionState *s)
 {
-        Moult__PlanPage page = MOULT__PLAN_PAGE__INIT;
-        Moult__PlanItem item = MOULT__PLAN_ITEM__INIT;
-        Moult__PlanItem *items[LIMIT_PLAN_PAGE];
-        Message reply = MOULT__MESSAGE__INIT;
+        const FakeAgent *a = user;
 
-        item.path = message_bytes("usr/bin/x");
-        item.action = MOULT__PLAN_ACTION__PLAN_REPLACE;
-        page.push_id = m->plan_query->push_id;
-        page.first = m->plan_query->first;
-        page.total = a->script.plan_items;
-        page.items = items;
-        while (page.n_items < m->plan_query->count && page.first + page.n_items < page.total)
-                items[page.n_items++] = &item;
-        reply.body_case = MOULT__MESSAGE__BODY_PLAN_PAGE;
-        reply.plan_page = &page;
-        session_reply(a->session, m, &reply);
+        for (guint i = 0; i < a->history->len; i++) {
+                const struct past *p = past_at(a, i);
+
+                if (memcmp(p->push_id, push_id, 16) != 0 && memcmp(p->back_id, push_id, 16) != 0)
+                        continue;
+                s->phase = p->generation.phase;
+                s->error = p->error;
+                s->generation = p->generation.number;
+                return TRUE;
+        }
+        return FALSE;
 }
 
-static void on_history(FakeAgent *a, const Message *m)
+static guint plan_items(gpointer user)
 {
-        Moult__HistoryItem item = MOULT__HISTORY_ITEM__INIT, *items[] = {&item};
-        Moult__History history = MOULT__HISTORY__INIT;
-        Message reply = MOULT__MESSAGE__INIT;
-
-        item.generation = 7;
-        item.release = message_bytes("demo 1.0");
-        item.manifest_digest = message_blob(a->digest, sizeof a->digest);
-        item.phase = a->committed ? P(COMMITTED) : P(ROLLED_BACK);
-        history.n_items = 1;
-        history.items = items;
-        reply.body_case = MOULT__MESSAGE__BODY_HISTORY;
-        reply.history = &history;
-        session_reply(a->session, m, &reply);
+        return ((const FakeAgent *)user)->script.plan_items;
 }
 
-static void on_stale_query(FakeAgent *a, const Message *m)
+static gboolean generation(gpointer user, guint back, struct agent_generation *ret)
 {
+        const FakeAgent *a = user;
+
+        if (back >= a->history->len)
+                return FALSE;
+        *ret = past_at(a, a->history->len - 1 - back)->generation;
+        return TRUE;
+}
+
+static void stale(gpointer user, const Message *m)
+{
+        FakeAgent *a = user;
         ProtobufCBinaryData file = message_bytes("/usr/lib/libx.so");
         Moult__StaleProcess process = MOULT__STALE_PROCESS__INIT, *processes[] = {&process};
         Moult__StaleReport report = MOULT__STALE_REPORT__INIT;
@@ -360,9 +380,7 @@ static void on_stale_query(FakeAgent *a, const Message *m)
                 return;
         }
         if (a->script.old) {
-                g_autoptr(GError) error = g_error_new(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED, "what?");
-
-                session_reply_error(a->session, m, error);
+                agent_talk_refuse(&a->talk, m, MOULT_ERROR_UNSUPPORTED, "what?");
                 return;
         }
         process.pid = 42;
@@ -376,8 +394,20 @@ static void on_stale_query(FakeAgent *a, const Message *m)
         report.looked_at = 12;
         reply.body_case = MOULT__MESSAGE__BODY_STALE_REPORT;
         reply.stale_report = &report;
-        session_reply(a->session, m, &reply);
+        session_reply(a->talk.session, m, &reply);
 }
+
+static const struct agent_talk_ops talk_ops = {
+        .is_busy = is_busy,
+        .offer = offer,
+        .roll_back = roll_back,
+        .act = act,
+        .fill = fill,
+        .past = past,
+        .plan_items = plan_items,
+        .generation = generation,
+        .stale = stale,
+};
 
 static void on_message(Session *s, const Message *m, gpointer user)
 {
@@ -385,40 +415,10 @@ static void on_message(Session *s, const Message *m, gpointer user)
 
         if (a->script.deaf)
                 return;
-        switch (m->body_case) {
-        case MOULT__MESSAGE__BODY_OFFER:
-                on_offer(a, m);
-                break;
-        case MOULT__MESSAGE__BODY_COMMAND:
-                on_command(a, m);
-                break;
-        case MOULT__MESSAGE__BODY_PLAN_QUERY:
-                on_plan_query(a, m);
-                break;
-        case MOULT__MESSAGE__BODY_HISTORY_QUERY:
-                on_history(a, m);
-                break;
-        case MOULT__MESSAGE__BODY_STALE_QUERY:
-                on_stale_query(a, m);
-                break;
-        case MOULT__MESSAGE__BODY_ROLLBACK:
-                if (holds_another(a, m->rollback->push_id.data)) {
-                        g_autoptr(GError) error = g_error_new(MOULT_ERROR, MOULT_ERROR_BUSY, "busy");
-
-                        session_reply_error(a->session, m, error);
-                        break;
-                }
-                if (!a->known || memcmp(a->push_id, m->rollback->push_id.data, 16) != 0) {
-                        memcpy(a->push_id, m->rollback->push_id.data, 16);
-                        a->known = a->is_rollback = TRUE;
-                        enter(a, P(ROLLING_BACK));
-                }
-                if (a->session)
-                        send_state(a, m);
-                break;
-        default:
-                break;
-        }
+        agent_talk_message(&a->talk, m);
+        /* Offered again after a cut: goes on where that was. */
+        if (m->body_case == MOULT__MESSAGE__BODY_OFFER && a->talk.known && a->talk.phase == P(STAGING))
+                step_later(a);
 }
 
 static void on_established(Session *s, const Moult__Hello *peer, gpointer user)
@@ -435,7 +435,7 @@ static void on_closed(Session *s, const GError *why, gpointer user)
         FakeAgent *a = user;
 
         note(a, "closed by host");
-        g_clear_pointer(&a->session, session_unref);
+        g_clear_pointer(&a->talk.session, session_unref);
 }
 
 static const struct session_events events = {
@@ -458,8 +458,8 @@ void fake_agent_attach(FakeAgent *a, Transport *t)
         };
 
         drop_session(a);
-        a->session = session_new(t, &hello, &events, a);
-        session_start(a->session);
+        a->talk.session = session_new(t, &hello, &events, a);
+        session_start(a->talk.session);
 }
 
 static gboolean on_incoming(GSocketService *service, GSocketConnection *conn, GObject *source, gpointer user)
@@ -480,7 +480,10 @@ FakeAgent *fake_agent_new(const char *name, const char *path, GPtrArray *log)
         a->name = g_strdup(name);
         a->path = g_strdup(path);
         a->log = log;
-        a->bytes = g_byte_array_new();
+        a->talk.ops = &talk_ops;
+        a->talk.agent = a;
+        a->history = g_array_new(FALSE, TRUE, sizeof(struct past));
+        a->script.release = "demo 1.0";
         a->script.plan_items = 3;
         if (!path)
                 return a;
@@ -504,7 +507,7 @@ void fake_agent_free(FakeAgent *a)
                 g_object_unref(a->service);
                 g_unlink(a->path);
         }
-        g_byte_array_unref(a->bytes);
+        g_array_unref(a->history);
         g_free(a->name);
         g_free(a->path);
         g_free(a);
@@ -517,12 +520,12 @@ struct fake_agent_script *fake_agent_script(FakeAgent *a)
 
 Moult__TransactionPhase fake_agent_phase(const FakeAgent *a)
 {
-        return a->known ? a->phase : P(NONE);
+        return a->talk.known ? a->talk.phase : P(NONE);
 }
 
 Session *fake_agent_session(FakeAgent *a)
 {
-        return a->session && session_is_established(a->session) ? a->session : NULL;
+        return a->talk.session && session_is_established(a->talk.session) ? a->talk.session : NULL;
 }
 
 guint fake_agent_offered(const FakeAgent *a, Moult__SourceKind ret[static 4])
@@ -534,4 +537,21 @@ guint fake_agent_offered(const FakeAgent *a, Moult__SourceKind ret[static 4])
 guint fake_agent_commits(const FakeAgent *a)
 {
         return a->commits;
+}
+
+guint fake_agent_offers(const FakeAgent *a)
+{
+        return a->offers;
+}
+
+guint64 fake_agent_fetched(const FakeAgent *a)
+{
+        return a->fetched_ever;
+}
+
+const char *fake_agent_release(const FakeAgent *a)
+{
+        const struct past *p = newest_committed(a);
+
+        return p ? p->generation.release : NULL;
 }

@@ -8,7 +8,7 @@
 
 #include <gio/gio.h>
 
-#include "proto/session.h"
+#include "tests/support/agent_talk.h"
 
 #define FAKE_PHASES (MOULT__TRANSACTION_PHASE__PHASE_FAILED + 1)
 
@@ -19,11 +19,13 @@ struct fake_agent_script {
         Moult__TransactionPhase
                 end;      /* REFUSED, FAILED (in staging), ROLLED_BACK (in health); NONE: committed */
         gboolean fetches; /* staging really fetches the whole pack over the session */
+        guint step_ms;    /* from one phase to the next; 0: at once */
         gboolean deaf;    /* reads, and neither does nor answers anything */
         guint busy;       /* so many offers are answered BUSY first */
         guint plan_items;
         gboolean switches_early; /* has switched when it reports COMMITTING; else from ACTIVE on */
         GBytes *expected;        /* what a fetched pack must be */
+        const char *release;     /* what its history calls that: "demo 1.0" if nobody says otherwise */
         const char *join_token;
         gboolean stale;          /* a process runs old code */
         gboolean cut_when_asked; /* for that, it cuts the connection */
@@ -52,3 +54,8 @@ Session *fake_agent_session(FakeAgent *a);
 /* Sources of the last offer. */
 guint fake_agent_offered(const FakeAgent *a, Moult__SourceKind ret[static 4]);
 guint fake_agent_commits(const FakeAgent *a); /* how often the tree was switched */
+guint fake_agent_offers(
+        const FakeAgent *a); /* pushes that it was offered and took, not counting repetitions */
+guint64 fake_agent_fetched(const FakeAgent *a); /* bytes of packs, over all pushes */
+/* What runs, by its history; NULL: what it began with. */
+const char *fake_agent_release(const FakeAgent *a);

@@ -1,5 +1,6 @@
 """moultd and moult as an operator has them: a daemon of the test's own, commands, keys and releases."""
 
+import http.client
 import json
 import os
 import pathlib
@@ -29,6 +30,19 @@ class CommandError(Exception):
     def __init__(self, words, code, out, err):
         super().__init__(f"`moult {' '.join(words)}` ended with {code}\n{out}{err}")
         self.code, self.out, self.err = code, out, err
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP/1.1 to a Unix socket."""
+
+    def __init__(self, path, deadline_s=120):
+        super().__init__("localhost", timeout=deadline_s)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)  # blocking: with a time-out a full backlog would be an error
+        self.sock.settimeout(self.timeout)
 
 
 class Host:

@@ -499,9 +499,11 @@ Test(push_manager, asks_a_guest_for_its_history)
         g_autoptr(World) w = world_new(MIB);
         const struct guest_view *view;
         struct told told = {0}, absent = {0};
+        g_autofree char *op = NULL;
 
         world_add_vm(w, "web-1", FALSE);
-        world_run_until_logged(w, "web-1 connected");
+        op = world_push_one(w, "web-1");
+        world_run_until_ended(w, op);
         view = push_manager_guest_view(w->manager);
         view->ops->history(view->self, "web-1", 10, 60000, on_history, &told);
         world_run(w, is_told, &told);
