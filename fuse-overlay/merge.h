@@ -33,6 +33,10 @@ struct merge_config {
 typedef struct Merger Merger;
 typedef struct Prepared Prepared; /* detached mounts */
 
+/* Where moult-targetfs is: beside this program, if it is there. At the start of a process: later its program
+ * may have been put aside by an upgrade. The caller frees. */
+char *merge_find_targetfs(void);
+
 /* Opens the store, and makes it where there is none; mounts nothing. */
 Merger *merger_new(const struct merge_config *config, GError **error);
 void merger_free(Merger *m);

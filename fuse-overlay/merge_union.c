@@ -31,16 +31,19 @@ enum { FUSE, ORIGINAL, STATE, TARGET, STATUS, PACK, N_FDS };
 
 /* --- the program --- */
 
-static char *program_path(const struct merge_config *config)
+char *merge_find_targetfs(void)
 {
-        if (config->targetfs != NULL)
-                return g_strdup(config->targetfs);
         g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
         g_autofree char *dir = self != NULL ? g_path_get_dirname(self) : NULL;
         g_autofree char *beside = dir != NULL ? g_build_filename(dir, "moult-targetfs", NULL) : NULL;
         if (beside != NULL && access(beside, X_OK) == 0)
                 return g_steal_pointer(&beside);
         return g_strdup(MOULT_TARGETFS_PATH);
+}
+
+static char *program_path(const struct merge_config *config)
+{
+        return config->targetfs != NULL ? g_strdup(config->targetfs) : merge_find_targetfs();
 }
 
 /* Runs what follows in a control group of its own; NULL: not under systemd, or its tool is not there. Works

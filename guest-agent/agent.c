@@ -6,12 +6,14 @@
 #include "common/error.h"
 #include "common/events.h"
 #include "guest-agent/command_socket.h"
+#include "guest-agent/hello.h"
 #include "guest-agent/host_pin.h"
 #include "guest-agent/link_port.h"
 #include "guest-agent/link_tls.h"
 #include "guest-agent/methods.h"
 #include "guest-agent/peers.h"
 #include "guest-agent/push.h"
+#include "guest-agent/version.h"
 #include "proto/limits.h"
 
 struct Agent {
@@ -31,6 +33,8 @@ struct Agent {
         LinkTls *tls;
         CommandSocket *socket;
         gboolean told_stopped;
+        const OwnProgram *own;
+        gboolean lent; /* the links are free for a program that is tried */
 };
 
 /* ---- states to the hosts ---- */
@@ -142,6 +146,12 @@ static void on_tls_established(gpointer user)
                 host_pin_save(a->pin, a->worker);
 }
 
+static void take_links(Agent *a)
+{
+        a->port = link_port_new(a->config, a->peers, on_port_hello, a);
+        a->tls = link_tls_new(a->peers, a->identity, a->pin, a->network->host, on_tls_established, a);
+}
+
 static void on_opened(const GError *error, gpointer user)
 {
         Agent *a = user;
@@ -154,49 +164,109 @@ static void on_opened(const GError *error, gpointer user)
         a->socket = command_socket_new(a->config->socket, a->peers, &local);
         if (!a->socket) /* upgrades work without it */
                 event_log(EVENT_ERROR, "agent-no-command-socket", local->message, NULL);
-        a->port = link_port_new(a->config, a->peers, on_port_hello, a);
-        a->tls = link_tls_new(a->peers, a->identity, a->pin, a->network->host, on_tls_established, a);
+        take_links(a);
         a->events.ready(a->user);
+}
+
+/* ---- the program that comes after this one ---- */
+
+struct lending {
+        Agent *agent;
+        gboolean with_host; /* one was connected */
+        GMutex lock;        /* of done */
+        GCond changed;
+        gboolean done;
+};
+
+/* A virtio port has one reader, and a host that hears two agents listens to neither. */
+static void lend_links(gpointer data)
+{
+        struct lending *l = data;
+        Agent *a = l->agent;
+
+        l->with_host = peers_stands(a->peers) != 0;
+        g_clear_pointer(&a->port, link_port_free);
+        g_clear_pointer(&a->tls, link_tls_free);
+        a->lent = TRUE;
+        g_mutex_lock(&l->lock);
+        l->done = TRUE;
+        g_cond_signal(&l->changed);
+        g_mutex_unlock(&l->lock);
+}
+
+/* In the engine's thread. The links stay lent until its step is over. */
+static gboolean try_program(int fd, gpointer user, GError **error)
+{
+        Agent *a = user;
+        struct lending l = {.agent = a};
+        GMainContext *context = peers_context(a->peers);
+
+        g_mutex_init(&l.lock);
+        g_cond_init(&l.changed);
+        main_context_post(context, lend_links, &l);
+        g_main_context_unref(context);
+        g_mutex_lock(&l.lock);
+        while (!l.done)
+                g_cond_wait(&l.changed, &l.lock);
+        g_mutex_unlock(&l.lock);
+        g_mutex_clear(&l.lock);
+        g_cond_clear(&l.changed);
+        event_log(EVENT_NOTICE, "agent-trial", "the release brings a new agent: it is tried now", NULL);
+        return own_program_try(a->own, fd, l.with_host, error);
+}
+
+static gboolean is_replaced(gpointer user)
+{
+        const Agent *a = user;
+
+        return a->own && a->events.successor && own_program_is_replaced(a->own);
+}
+
+static void on_step_over(gboolean successor, gpointer user)
+{
+        Agent *a = user;
+
+        if (successor && !a->methods.stopping) {
+                a->methods.stopping = a->told_stopped = TRUE; /* nothing begins any more */
+                a->events.successor(a->user);
+        } else if (a->lent) {
+                a->lent = FALSE;
+                take_links(a);
+        }
 }
 
 /* ---- life ---- */
 
-static char *read_boot_id(void)
-{
-        char *text = NULL;
-
-        if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &text, NULL, NULL))
-                return g_strdup("unknown");
-        return g_strchomp(text);
-}
-
 static Peers *make_peers(Agent *a)
 {
         static const struct peers_events events = {on_established, on_lost, on_message, on_writable};
-        static const char *const capabilities[] = {CAPABILITY_PMEM, NULL};
-        struct session_hello hello = {
-                .role = MOULT__ROLE__ROLE_AGENT,
-                .software = "moult-agent " MOULT_VERSION,
-                .boot_id = a->boot_id,
-                .hostname = g_get_host_name(),
-                .capabilities = capabilities,
-                .tls_fingerprint = tls_identity_fingerprint(a->identity),
-        };
+        struct session_hello hello = agent_hello(a->boot_id, a->identity);
 
         return peers_new(&hello, &events, a);
 }
 
-Agent *agent_new(struct agent_config *config, const struct agent_events *events, gpointer user,
-                 GError **error)
+static struct pushes_events make_pushes_events(Agent *a)
 {
-        static const struct pushes_events pushes_events = {on_changed, on_opened};
+        struct pushes_events e = {on_changed, on_opened, on_step_over, is_replaced, {0}};
+
+        if (a->own && own_program_object(a->own, &e.own.dev, &e.own.inode)) {
+                e.own.try_it = try_program;
+                e.own.user = a;
+        }
+        return e;
+}
+
+Agent *agent_new(struct agent_config *config, const OwnProgram *own, const struct agent_events *events,
+                 gpointer user, GError **error)
+{
         g_autoptr(Agent) a = g_new0(Agent, 1);
 
         a->config = a->network = config;
+        a->own = own;
         a->events = *events;
         a->user = user;
         event_set_level((EventLevel)config->log_level);
-        a->boot_id = read_boot_id();
+        a->boot_id = agent_boot_id();
         if (g_mkdir_with_parents(config->state, 0700) < 0 || g_mkdir_with_parents(config->tls, 0700) < 0) {
                 moult_error_errno(error, errno, "making the state directory %s", config->state);
                 return NULL;
@@ -209,12 +279,11 @@ Agent *agent_new(struct agent_config *config, const struct agent_events *events,
                 return NULL;
         a->worker = worker_new();
         a->peers = make_peers(a);
+        struct pushes_events pushes_events = make_pushes_events(a);
         a->pushes = pushes_new(config, a->peers, &pushes_events, a);
         a->tree = tree_answers_new(config->root);
-        a->methods = (struct methods){a->pushes,  a->peers,
-                                      a->tree,    "moult-agent " MOULT_VERSION,
-                                      a->boot_id, g_get_monotonic_time(),
-                                      FALSE};
+        a->methods = (struct methods){
+                a->pushes, a->peers, a->tree, agent_software(), a->boot_id, g_get_monotonic_time(), FALSE};
         return g_steal_pointer(&a);
 }
 

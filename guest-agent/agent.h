@@ -5,6 +5,7 @@
 #pragma once
 
 #include "guest-agent/config.h"
+#include "guest-agent/own_program.h"
 
 typedef struct Agent Agent;
 
@@ -13,11 +14,14 @@ struct agent_events {
         void (*failed)(const GError *error,
                        gpointer user);  /* cannot work: another agent runs, no state directory */
         void (*stopped)(gpointer user); /* after agent_stop(): may be freed */
+        /* The path of this program leads to another one, whose turn it is: free the agent, then execute it.
+         */
+        void (*successor)(gpointer user);
 };
 
-/* Takes over @config. */
-Agent *agent_new(struct agent_config *config, const struct agent_events *events, gpointer user,
-                 GError **error);
+/* Takes over @config. @own must outlive it; NULL: the agent's own program is a file like any other. */
+Agent *agent_new(struct agent_config *config, const OwnProgram *own, const struct agent_events *events,
+                 gpointer user, GError **error);
 void agent_free(Agent *a);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Agent, agent_free)
 

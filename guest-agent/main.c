@@ -19,6 +19,7 @@ static const struct agent_command commands[] = {
         {"run", "Be the daemon", command_run},
         {"stale", "List processes that still run replaced files", command_stale},
         {"status", "Say what the daemon does", command_status},
+        {"try", "Start as the daemon would, say hello to the host, and end (for a new agent)", command_try},
         {"which", "Say what serves a path now", command_which},
         {"version", "Print the version", command_version},
 };

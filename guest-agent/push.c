@@ -11,6 +11,7 @@
 #include "guest-agent/push_log.h"
 #include "guest-agent/push_rules.h"
 #include "guest-agent/stale_answers.h"
+#include "guest-agent/successor.h"
 #include "proto/limits.h"
 
 /* How long the plan of a push that is over can still be asked for. */
@@ -33,6 +34,7 @@ struct Pushes {
         unsigned asked;               /* bit for each PushAction that is queued or running */
         unsigned steps;               /* queued or running for `current` */
         gboolean released;            /* `current` has let go of its transaction */
+        guint rest;                   /* before a successor */
         guint retry;                  /* of a confirmation that could not be recorded */
         guint timer;                  /* dead-man, idle, or linger: by phase */
         gint64 timer_ends_us;
@@ -50,6 +52,7 @@ struct step {
 };
 
 static void arm_timer(Pushes *ps);
+static void look_for_successor(Pushes *ps);
 static void arm_retry(Pushes *ps);
 
 /* ---- steps ---- */
@@ -83,6 +86,7 @@ static void step_done(gpointer job)
         operation_unref(s->op);
         g_clear_error(&s->why);
         g_free(s);
+        look_for_successor(ps);
 }
 
 /* @action: whose doubles are answered meanwhile; -1 for none. Takes over @why. */
@@ -132,6 +136,42 @@ static void confirm_current(Pushes *ps)
 {
         push_step(ps, step_confirm, MOULT__PUSH_ACTION__PUSH_CONFIRM, NULL);
         stale_answers_restart(ps->stale, ps->current);
+}
+
+/* ---- the program that comes after this one ---- */
+
+static enum successor_when successor(const Pushes *ps)
+{
+        gboolean replaced = ps->events.is_replaced && ps->events.is_replaced(ps->user);
+
+        return successor_rule(ps->current ? operation_phase(ps->current)
+                                          : MOULT__TRANSACTION_PHASE__PHASE_NONE,
+                              replaced, ps->current && ps->steps > 0);
+}
+
+/* Looks and answers go on in the rest, and prolong it. */
+static gboolean on_rested(gpointer user)
+{
+        Pushes *ps = user;
+        enum successor_when when = successor(ps);
+
+        if (when == SUCCESSOR_AFTER_REST && worker_pending(ps->engine) > 0)
+                return G_SOURCE_CONTINUE;
+        ps->rest = 0;
+        if (when == SUCCESSOR_AFTER_REST)
+                ps->events.step_over(TRUE, ps->user);
+        return G_SOURCE_REMOVE;
+}
+
+static void look_for_successor(Pushes *ps)
+{
+        enum successor_when when = successor(ps);
+
+        g_clear_handle_id(&ps->rest, g_source_remove);
+        if (when == SUCCESSOR_AFTER_REST)
+                ps->rest = g_timeout_add_seconds(SUCCESSOR_REST_S, on_rested, ps);
+        if (ps->events.step_over)
+                ps->events.step_over(when == SUCCESSOR_NOW, ps->user);
 }
 
 /* ---- timers ---- */
@@ -299,6 +339,8 @@ static void opening_run(gpointer job)
         struct opening *o = job;
         struct upgrade_config config = agent_config_upgrade(o->ps->config);
 
+        config.own = o->ps->events.own;
+
         o->upgrade = upgrade_open(&config, &o->recovered, &o->error);
 }
 
@@ -340,6 +382,8 @@ static void opening_done(gpointer job)
                 ps->timer = g_timeout_add_seconds(ps->config->idle_timeout_s, on_nobody_came, ps);
         }
         ps->events.opened(o->error, ps->user);
+        if (ps->upgrade)
+                look_for_successor(ps);
         g_clear_error(&o->error);
         g_free(o->recovered);
         g_free(o);
@@ -374,6 +418,7 @@ void pushes_free(Pushes *ps)
         stale_answers_free(ps->stale);
         g_clear_handle_id(&ps->timer, g_source_remove);
         g_clear_handle_id(&ps->retry, g_source_remove);
+        g_clear_handle_id(&ps->rest, g_source_remove);
         if (ps->current)
                 operation_detach(ps->current);
         operation_unref(ps->current);
@@ -528,6 +573,11 @@ static void command_current(Pushes *ps, struct ticket *ticket, const Moult__Push
         }
         /* A confirmation that is to be tried again is on its way already. */
         gboolean waits = action == MOULT__PUSH_ACTION__PUSH_CONFIRM && ps->retry;
+
+        /* It is an answer to the program that comes after this one. */
+        if (action == MOULT__PUSH_ACTION__PUSH_CONFIRM && ps->events.is_replaced &&
+            ps->events.is_replaced(ps->user))
+                waits = TRUE;
 
         if (verdict == VERDICT_ACT && !aborting && !waits && !(ps->asked & (1u << action)))
                 act(ps, command);

@@ -24,6 +24,12 @@ struct pushes_events {
         void (*changed)(gpointer user); /* pushes_state() is another one now; coalesced */
         /* Recovery is over: offers are taken from now on; or @error: the engine cannot be opened. */
         void (*opened)(const GError *error, gpointer user);
+        /* A step of a push is over; @successor: the agent's path leads to another program, and it is time.
+         * May be NULL. */
+        void (*step_over)(gboolean successor, gpointer user);
+        /* Whether the path of this program leads to another one. May be NULL. */
+        gboolean (*is_replaced)(gpointer user);
+        struct upgrade_own_program own; /* for the engine */
 };
 
 /* Opens the engine in the worker. @config and @peers must outlive it. */

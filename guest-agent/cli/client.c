@@ -9,6 +9,7 @@
 
 #include "common/fd.h"
 #include "guest-agent/config.h"
+#include "guest-agent/version.h"
 #include "proto/session.h"
 #include "proto/transport_fd.h"
 
@@ -106,7 +107,7 @@ Client *client_connect(const struct client_options *options, GError **error)
 {
         const char *path = options->socket ? options->socket : AGENT_SOCKET;
         const struct session_hello hello = {.role = MOULT__ROLE__ROLE_COMMAND,
-                                            .software = "moult-agent " MOULT_VERSION,
+                                            .software = agent_software(),
                                             .hostname = g_get_host_name()};
         int fd = connect_to(path, error);
         g_autoptr(Client) c = NULL;

@@ -9,6 +9,7 @@ int command_request(int argc, char **argv);
 int command_history(int argc, char **argv);
 int command_rollback(int argc, char **argv);
 
+int command_try(int argc, char **argv);
 int command_stale(int argc, char **argv);
 
 /* For people; also of a tree without a daemon. */

@@ -14,6 +14,8 @@
 #include "guest-agent/cli/command.h"
 #include "guest-agent/cli/online.h"
 #include "guest-agent/memory.h"
+#include "guest-agent/own_program.h"
+#include "guest-agent/version.h"
 
 /* A stop waits so long for a switch that runs (exchanges take milliseconds, hooks may take longer); after
  * that the journal makes it safe to go. systemd's TimeoutStopSec is longer. */
@@ -25,7 +27,7 @@ struct run {
         char **argv; /* as given: SIGHUP reads it again */
         int argc;
         int status;
-        gboolean stopping;
+        gboolean stopping, successor;
 };
 
 /* sd_notify(3) is one datagram; libsystemd is not needed for that. */
@@ -49,7 +51,9 @@ static void notify(const char *text)
 
 static void on_ready(gpointer user)
 {
-        event_log(EVENT_INFO, "agent-ready", "moult-agent " MOULT_VERSION " serves", NULL);
+        g_autofree char *said = g_strdup_printf("%s serves", agent_software());
+
+        event_log(EVENT_INFO, "agent-ready", said, NULL);
         notify("READY=1");
         memory_trim();
 }
@@ -65,6 +69,15 @@ static void on_failed(const GError *error, gpointer user)
 static void on_stopped(gpointer user)
 {
         g_main_loop_quit(((struct run *)user)->loop);
+}
+
+static void on_successor(gpointer user)
+{
+        struct run *r = user;
+
+        event_log(EVENT_NOTICE, "agent-successor", "gives way to the agent that a release has brought", NULL);
+        r->successor = TRUE;
+        g_main_loop_quit(r->loop);
 }
 
 static gboolean on_stop_deadline(gpointer user)
@@ -132,7 +145,8 @@ static int fail_config(const GError *error)
 
 int command_run(int argc, char **argv)
 {
-        static const struct agent_events events = {on_ready, on_failed, on_stopped};
+        static const struct agent_events events = {on_ready, on_failed, on_stopped, on_successor};
+        g_autoptr(OwnProgram) own = own_program_new(argc, argv);
         struct run r = {.argc = argc, .argv = argv, .status = AGENT_EXIT_OK};
         g_autoptr(GError) error = NULL;
         struct agent_config *config;
@@ -144,7 +158,7 @@ int command_run(int argc, char **argv)
         if (!config)
                 return fail_config(error);
         r.loop = g_main_loop_new(NULL, FALSE);
-        r.agent = agent_new(config, &events, &r, &error);
+        r.agent = agent_new(config, own, &events, &r, &error);
         if (!r.agent) {
                 agent_config_free(config);
                 return command_fail(error);
@@ -157,5 +171,9 @@ int command_run(int argc, char **argv)
                 _exit(r.status); /* staging threads run: what they do is taken up again or thrown away */
         g_clear_pointer(&r.agent, agent_free);
         g_main_loop_unref(r.loop);
+        if (r.successor && !r.stopping) {
+                own_program_execute(own, &error);
+                return command_fail(error); /* whoever has started us starts what is there now */
+        }
         return r.status;
 }

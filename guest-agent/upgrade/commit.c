@@ -252,15 +252,70 @@ static gboolean point(const char *name, GError **error)
         return fake == 0 ? TRUE : moult_error_errno(error, fake, "switching");
 }
 
+static gboolean is_agent(const Moult__Record__Plan *plan, const Moult__Record__Step *s)
+{
+        return plan->agent != 0 && s->entry == plan->agent - 1;
+}
+
 gboolean commit_forward(const struct commit_context *c, GString *notes, GError **error)
 {
         struct commit_walk w;
         commit_walk_begin(&w, c, notes);
         gboolean ok = open_areas(&w, error);
         for (size_t i = 0; ok && i < c->plan->n_steps; i++)
-                ok = point("switch", error) && forward_one(&w, c->plan->steps[i], error);
+                ok = (c->leave_agent && is_agent(c->plan, c->plan->steps[i])) ||
+                     (point("switch", error) && forward_one(&w, c->plan->steps[i], error));
         ok = ok && point("switched-all", error) && directories_apply(&w, error) &&
              sync_all(&w, "sync-switched", error);
+        commit_walk_end(&w);
+        return ok;
+}
+
+static const Moult__Record__Step *agent_step(const Moult__Record__Plan *plan)
+{
+        for (size_t i = 0; i < plan->n_steps; i++)
+                if (is_agent(plan, plan->steps[i]))
+                        return plan->steps[i];
+        return NULL;
+}
+
+static gboolean open_staged_agent(struct commit_walk *w, const Moult__Record__Step *s, int *ret_fd,
+                                  GError **error)
+{
+        struct commit_places p;
+        int found = commit_walk_places(w, s, &p, error);
+        if (found <= 0)
+                return found == 0;
+        if (!commit_is_new(w, s, &p.staged))
+                return TRUE;
+        *ret_fd = openat(p.staged_fd, p.staged_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        return *ret_fd >= 0 ? TRUE : moult_error_errno(error, errno, "opening the new agent");
+}
+
+gboolean commit_open_agent(const struct commit_context *c, int *ret_fd, GError **error)
+{
+        const Moult__Record__Step *s = agent_step(c->plan);
+        g_autoptr(GString) notes = g_string_new(NULL);
+        struct commit_walk w;
+        *ret_fd = -1;
+        if (s == NULL)
+                return TRUE;
+        commit_walk_begin(&w, c, notes);
+        gboolean ok = open_staged_agent(&w, s, ret_fd, error);
+        commit_walk_end(&w);
+        return ok;
+}
+
+gboolean commit_forward_agent(const struct commit_context *c, GString *notes, GError **error)
+{
+        const Moult__Record__Step *s = agent_step(c->plan);
+        struct commit_walk w;
+        if (s == NULL)
+                return TRUE;
+        commit_walk_begin(&w, c, notes);
+        gboolean ok = open_areas(&w, error) && point("switch-agent", error) && forward_one(&w, s, error) &&
+                      directory_apply(&w, s->directory, TRUE, error) &&
+                      sync_all(&w, "sync-switched", error) && point("switched-agent", error);
         commit_walk_end(&w);
         return ok;
 }

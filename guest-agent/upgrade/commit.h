@@ -16,9 +16,10 @@ struct commit_context {
         guint64 generation;
         const Moult__Record__Plan *plan;
         const Manifest *manifest;
-        gboolean recovering; /* forward: report what is not as expected instead of failing */
-        gboolean force;      /* back: also over what somebody changed since */
-        gboolean gentle;     /* sync directories one by one instead of whole file systems */
+        gboolean recovering;  /* forward: report what is not as expected instead of failing */
+        gboolean force;       /* back: also over what somebody changed since */
+        gboolean leave_agent; /* forward: all but the agent's own program, which is to be tried first */
+        gboolean gentle;      /* sync directories one by one instead of whole file systems */
         /* AREA/.moult/N, by area, opened before the first staged byte was written, so that its syncfs tells
          * of every error since; -1, or NULL as a whole: opened when the walk begins. */
         const int *area_fds;
@@ -27,6 +28,11 @@ struct commit_context {
 /* All switches and in-place changes, then everything synced. *notes gets a line for each thing that was left
  * alone. On an error some may be done: go back, or call it again. */
 gboolean commit_forward(const struct commit_context *c, GString *notes, GError **error);
+/* The agent's own program, which the plan names and commit_forward() has left: opened to be tried. *ret_fd is
+ * -1 if it is in its place already, or if it is not switched by a rename. */
+gboolean commit_open_agent(const struct commit_context *c, int *ret_fd, GError **error);
+/* That one switch, synced. Nothing to do if it was done. */
+gboolean commit_forward_agent(const struct commit_context *c, GString *notes, GError **error);
 /* The reverse, in reverse order, synced. What cannot be moved does not stop the rest: the first error is
  * returned at the end. */
 gboolean commit_back(const struct commit_context *c, GString *notes, GError **error);

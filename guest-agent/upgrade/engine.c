@@ -61,6 +61,8 @@ static Upgrade *engine_new(const struct upgrade_config *config, GError **error)
                 .dev = g_strdup(config->source.dev),
                 .socket = g_strdup(config->source.socket),
         };
+        u->own = config->own;
+        u->targetfs = merge_find_targetfs();
         u->keep_generations =
                 config->keep_generations != 0 ? config->keep_generations : UPGRADE_KEEP_GENERATIONS;
         u->workers = config->workers != 0 ? config->workers
@@ -132,6 +134,7 @@ void upgrade_free(Upgrade *u)
         g_free(u->root);
         g_free(u->state_dir);
         g_free(u->init_command);
+        g_free(u->targetfs);
         g_free(u);
 }
 
@@ -185,7 +188,7 @@ gboolean engine_claim(Upgrade *u, GError **error)
 
 Merger *engine_merger(Upgrade *u, GError **error)
 {
-        struct merge_config config = {.root = u->root, .state_dir = u->state_dir};
+        struct merge_config config = {.root = u->root, .state_dir = u->state_dir, .targetfs = u->targetfs};
         if (u->merger == NULL)
                 u->merger = merger_new(&config, error);
         return u->merger;

@@ -14,7 +14,9 @@ struct Upgrade {
         unsigned workers, keep_generations;
         gboolean idle_io, before_services, count_boots;
         gboolean read_only;
+        struct upgrade_own_program own;
         struct merge_source source;     /* instant mode: where packs are; strings owned, no record_dir */
+        char *targetfs;                 /* the program, as found at the start */
         Merger *merger;                 /* engine_merger() */
         int root_fd, state_fd, lock_fd; /* read-only: state_fd is -1 if there is no state directory yet */
         gint busy;                      /* atomic: a transaction or a rollback is under way */
@@ -55,6 +57,13 @@ gboolean recovery_go_back(Upgrade *u, Generation *g, const Manifest *m, const Mo
                           gboolean force, const char *why, GString *notes, GError **error);
 struct commit_context engine_commit_context(const Upgrade *u, const Generation *g, const Manifest *m,
                                             const Moult__Record__Plan *plan);
+
+/* --- transaction_agent.c --- */
+
+/* The daemon starts with @g between its decision and its confirmation. Each start of the agent that @g has
+ * brought is counted, durably. TRUE: it was started AGENT_STARTS_MAX times before, in vain; take it back. */
+#define AGENT_STARTS_MAX 3
+gboolean agent_start_is_one_too_many(Upgrade *u, Generation *g);
 
 /* --- rollback.c --- */
 

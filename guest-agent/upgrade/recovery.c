@@ -146,6 +146,7 @@ static gboolean roll_forward(Upgrade *u, const Generation *g, GString *text, GEr
         g_autofree char *release = release_of(g);
         struct commit_context c = engine_commit_context(u, g, u->recovered_manifest, u->recovered_plan);
         c.recovering = TRUE;
+        c.leave_agent = TRUE; /* who goes on with health tries it, or switches it */
         gboolean ok = commit_forward(&c, notes, error) &&
                       journal_append(g->journal, JOURNAL_SWITCHED, "recovered", error);
         if (ok)
@@ -191,12 +192,15 @@ static gboolean is_cut_off(const Upgrade *u)
         return r == NULL || !moment_parse(r->text, &then) || !moment_is_same_boot(&then, &now);
 }
 
+#define AGENT_IN_VAIN                                                                                        \
+        "the agent that it has brought was started 3 times, and did not live to see it confirmed"
 #define CUT_OFF "the machine was restarted before what was visible already was copied: push it again"
 
-static gboolean take_back_cut_off(Upgrade *u, Generation **g, GString *text, GError **error)
+static gboolean take_back(Upgrade *u, Generation **g, const char *reason, GString *text, GError **error)
 {
-        put_down(u, g);
-        g_autoptr(GError) why = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_HEALTH, CUT_OFF);
+        if (*g == NULL)
+                put_down(u, g);
+        g_autoptr(GError) why = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_HEALTH, reason);
         g_autofree char *record = history_error_text(why);
         return journal_append((*g)->journal, JOURNAL_BACK, record, error) && finish_back(u, *g, text, error);
 }
@@ -216,6 +220,8 @@ static void clean_leftovers(Upgrade *u, Generation *g, GString *text)
 static gboolean recover_one(Upgrade *u, Generation **g, GString *text, GError **error)
 {
         g_autofree char *release = release_of(*g);
+        if (agent_start_is_one_too_many(u, *g))
+                return take_back(u, g, AGENT_IN_VAIN, text, error);
         fault_point("recover");
         switch (journal_last((*g)->journal)) {
         case JOURNAL_NONE:
@@ -234,7 +240,7 @@ static gboolean recover_one(Upgrade *u, Generation **g, GString *text, GError **
                 if (!take_up(u, g, error))
                         return FALSE;
                 if (is_cut_off(u))
-                        return take_back_cut_off(u, g, text, error);
+                        return take_back(u, g, CUT_OFF, text, error);
                 if (roll_forward(u, u->recovered, text, error))
                         return TRUE;
                 put_down(u, g);
@@ -247,7 +253,7 @@ static gboolean recover_one(Upgrade *u, Generation **g, GString *text, GError **
                 if (!take_up(u, g, error))
                         return FALSE;
                 if (is_cut_off(u))
-                        return take_back_cut_off(u, g, text, error);
+                        return take_back(u, g, CUT_OFF, text, error);
                 g_string_append_printf(
                         text, "generation %" G_GUINT64_FORMAT " (%s): the tree is all new, not confirmed\n",
                         u->recovered->number, release);
@@ -379,6 +385,34 @@ static gboolean preview_one(Upgrade *u, Generation **g, gpointer user)
 gboolean recovery_preview(Upgrade *u, GString *text, GError **error)
 {
         return history_each(u, preview_one, text, error);
+}
+
+static gboolean read_one(Upgrade *u, guint64 number, GError **error)
+{
+        g_autoptr(Generation) g = generation_open(u->state_fd, number, error);
+        g_autoptr(Manifest) m = NULL;
+        Moult__Record__Plan *plan = NULL;
+        if (g == NULL)
+                return FALSE;
+        JournalStep last = journal_last(g->journal);
+        if (last < JOURNAL_COMMIT || journal_step_is_final(last))
+                return TRUE;
+        if (!load(g, &m, &plan, error))
+                return FALSE;
+        moult__record__plan__free_unpacked(plan, NULL);
+        return TRUE;
+}
+
+gboolean upgrade_read_through(Upgrade *u, GError **error)
+{
+        g_autoptr(GArray) numbers =
+                u->state_fd >= 0 ? generation_list(u->state_fd, error) : g_array_new(FALSE, FALSE, 8);
+        if (numbers == NULL)
+                return FALSE;
+        for (guint i = 0; i < numbers->len; i++)
+                if (!read_one(u, g_array_index(numbers, guint64, i), error))
+                        return FALSE;
+        return TRUE;
 }
 
 static void forget_way_back(Upgrade *u, Generation *g, GString *notes)

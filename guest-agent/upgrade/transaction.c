@@ -49,6 +49,7 @@ gboolean transaction_record_plan(Transaction *t, GError **error)
         if (t->record != NULL)
                 moult__record__plan__free_unpacked(t->record, NULL);
         t->record = plan_to_record(t->plan);
+        transaction_mark_agent(t, t->record);
         return generation_save_plan(t->g, t->record, error);
 }
 

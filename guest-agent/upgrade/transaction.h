@@ -16,6 +16,17 @@
 
 #define UPGRADE_KEEP_GENERATIONS 2 /* unless configured */
 
+/* The program that runs this engine: the one thing of a release that is tried before it is switched
+ * (docs/upgrade-transaction.md, "A release that brings a new agent"). */
+struct upgrade_own_program {
+        dev_t dev; /* of the object that runs; inode 0: no program is special */
+        ino_t inode;
+        /* Runs the program behind @fd as the daemon would be. FALSE: it is not fit to be the agent. Called in
+         * the transaction's thread; blocks. NULL: nothing is tried. */
+        gboolean (*try_it)(int fd, gpointer user, GError **error);
+        gpointer user;
+};
+
 struct upgrade_config {        /* filled once from the configuration; const from then on */
         const char *root;      /* "/" in a guest */
         const char *state_dir; /* "/var/lib/moult": journal, generations, kept packs' lists */
@@ -28,6 +39,7 @@ struct upgrade_config {        /* filled once from the configuration; const from
         gboolean count_boots;      /* and somebody will say upgrade_boot_is_good() when it is up */
         /* Instant mode: where servers of merges find the pack; its pack_record_dir is not used. */
         struct merge_source source;
+        struct upgrade_own_program own;
 };
 
 typedef struct Upgrade Upgrade; /* the engine: owns state_dir (lock file), knows the history */
@@ -64,6 +76,9 @@ const char *upgrade_stuck(const Upgrade *u);
 /* For history and dry runs: nothing is recovered, removed, created or locked, and another agent may be at
  * work. What is not whole, and would be recovered, is in *ret_unsettled (NULL: nothing). */
 Upgrade *upgrade_open_read_only(const struct upgrade_config *config, char **ret_unsettled, GError **error);
+/* For an agent that is tried: reads what recovery would have to, the records, lists and plans of all that is
+ * not at its end. */
+gboolean upgrade_read_through(Upgrade *u, GError **error);
 void upgrade_free(Upgrade *u);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Upgrade, upgrade_free)
 

@@ -59,6 +59,7 @@ static gboolean switch_over(Transaction *t, gboolean *ret_decided, GError **erro
         g_autoptr(GString) notes = g_string_new(NULL);
         gint64 begin_us = g_get_monotonic_time();
         c.area_fds = t->area_fds;
+        c.leave_agent = TRUE;
         *ret_decided = FALSE;
         if (!record_commit(t, error))
                 return FALSE;
@@ -118,7 +119,8 @@ gboolean transaction_commit(Transaction *t, GCancellable *c, GError **error)
         } else if (!transaction_can_fill(t, error)) {
                 return FALSE;
         }
-        if (!health(t, &why) || !transaction_fill(t, c, &why) || !transaction_record_active(t, &why)) {
+        if (!health(t, &why) || !transaction_fill(t, c, &why) || !transaction_switch_agent(t, &why) ||
+            !transaction_record_active(t, &why)) {
                 if (!is_interrupted(t, why))
                         return transaction_go_back(t, why, error);
                 g_propagate_error(error, why);

@@ -74,6 +74,14 @@ gboolean transaction_fill(Transaction *t, GCancellable *c, GError **error);
 /* WRONG_STATE: it would need its pack, which nobody has given. */
 gboolean transaction_can_fill(Transaction *t, GError **error);
 
+/* --- transaction_agent.c --- */
+
+/* The plan's record names the entry that replaces the program which runs now. */
+void transaction_mark_agent(const Transaction *t, Moult__Record__Plan *record);
+/* After health: the new agent is tried, and comes to its place. Nothing to do in other releases. HEALTH: it
+ * is not fit. */
+gboolean transaction_switch_agent(Transaction *t, GError **error);
+
 /* --- transaction_deadline.c --- */
 
 /* The record "active", with the time from which on it waits. */

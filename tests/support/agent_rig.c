@@ -140,11 +140,11 @@ int agent_rig_reap(AgentRig *r, int signal)
 
 void agent_rig_start(AgentRig *r)
 {
-        static const struct agent_events events = {on_ready, on_failed, on_stopped};
+        static const struct agent_events events = {on_ready, on_failed, on_stopped, NULL};
         g_autoptr(GError) error = NULL;
 
         r->ready = r->stopped = FALSE;
-        r->agent = agent_new(make_config(r), &events, r, &error);
+        r->agent = agent_new(make_config(r), NULL, &events, r, &error);
         g_assert_no_error(error);
         while (!r->ready && !r->failure)
                 g_main_context_iteration(NULL, TRUE);
