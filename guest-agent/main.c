@@ -9,6 +9,7 @@
 #include "guest-agent/cli/online.h"
 
 static const struct agent_command commands[] = {
+        {"answer", "Answer a host's questions about a tree, from a file", command_answer},
         {"apply", "Apply a pack from a file, without the daemon", command_apply},
         {"boot-ok", "The services are up: end the count of starts, or roll back", command_boot_ok},
         {"history", "List the upgrades of this machine", command_history},

@@ -38,6 +38,7 @@ void offline_print_plan(Transaction *t, gboolean json, gboolean all);
 /* True (and "--offline" taken out) if it is among the arguments. */
 gboolean offline_is_asked(int *argc, char **argv);
 
+int command_answer(int argc, char **argv);
 int command_apply(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_recover(int argc, char **argv);

@@ -7,13 +7,14 @@
 #include "host-service/cli/commands.h"
 #include "host-service/cli/drift_release.h"
 #include "host-service/cli/output.h"
-#include "host-service/cli/vm_files.h"
+#include "host-service/cli/sides.h"
 #include "host-service/release/build_digest.h"
 #include "host-service/release/build_filter.h"
 
 struct drift {
         Cli *cli;
         const char *vm;
+        Side vm_side, golden_side;
         BuildTree *live, *golden;
         PerVmList *per_vm;
         DriftReleases *releases;
@@ -120,6 +121,8 @@ static void drift_clear(struct drift *d)
 {
         build_tree_free(d->live);
         build_tree_free(d->golden);
+        side_clear(&d->vm_side);
+        side_clear(&d->golden_side);
         per_vm_list_free(d->per_vm);
         drift_releases_free(d->releases);
         g_clear_pointer(&d->plan, g_array_unref);
@@ -129,22 +132,31 @@ static void drift_clear(struct drift *d)
         g_clear_pointer(&d->differs, g_hash_table_unref);
 }
 
+static gboolean golden_open(struct drift *d, const char *golden, GError **error)
+{
+        char *words[] = {(char *)golden, NULL};
+
+        d->golden_side.word = golden;
+        if (!side_kind_of("--golden", words, &d->golden_side.kind, error))
+                return FALSE;
+        if (d->golden_side.kind == SIDE_DIRECTORY || d->golden_side.kind == SIDE_IMAGE)
+                return sides_open(&d->golden_side, NULL, error);
+        return command_usage_error(error, "--golden is a directory or an image");
+}
+
 static ExitCode look(struct drift *d, const char *golden, const char *const *exclude, gboolean quick,
                      GError **error)
 {
-        g_autoptr(Client) client = client_new(d->cli);
-        struct vm_files files = {client, d->vm, NULL};
-        const struct agent_tree_asker asker = vm_files_asker(&files);
-        const struct vm_tree_options options = {
-                .base = golden, .per_vm = d->per_vm, .exclude = exclude, .hash = !quick};
-        ExitCode code = EXIT_CODE_INTERNAL;
+        const struct side_options options = {.per_vm = d->per_vm, .exclude = exclude, .hash = !quick};
 
-        d->releases = drift_releases_new(client, d->vm, d->notes, error);
-        if (d->releases &&
-            vm_tree_read(&files, &asker, &options, &d->live, &d->golden, d->cli->cancellable, error) &&
-            compare(d, error))
-                code = report(d, error);
-        return code;
+        side_open_vm(&d->vm_side, d->cli, d->vm, NULL);
+        if (!(d->releases = drift_releases_new(d->vm_side.client, d->vm, d->notes, error)) ||
+            !golden_open(d, golden, error) ||
+            !(d->golden = side_read(&d->golden_side, NULL, &options, d->cli->cancellable, error)) ||
+            !(d->live = side_read(&d->vm_side, d->golden, &options, d->cli->cancellable, error)) ||
+            !compare(d, error))
+                return EXIT_CODE_INTERNAL;
+        return report(d, error);
 }
 
 static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
@@ -153,7 +165,8 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
         g_auto(GStrv) exclude = NULL;
         gboolean quick = FALSE;
         const GOptionEntry entries[] = {
-                {"golden", 0, 0, G_OPTION_ARG_FILENAME, &golden, "The tree that the VM was made from", "DIR"},
+                {"golden", 0, 0, G_OPTION_ARG_FILENAME, &golden,
+                 "The tree or the image that the VM was made from", "DIR|IMAGE"},
                 {"exclude", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &exclude,
                  "Do not look at what matches: with a '/' the whole path, else the last part (repeatable)",
                  "GLOB"},
@@ -166,12 +179,12 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
                  "Do not read files whose size and time are those of the golden image", NULL},
                 {0},
         };
-        struct drift d = {.cli = cli};
+        struct drift d = {.cli = cli, .vm_side = {.kind = SIDE_VM}};
 
         if (!command_parse(self, cli, entries, 1, 1, &argc, &argv, error))
                 return EXIT_CODE_OK;
         if (!golden) {
-                command_usage_error(error, "'moult drift' needs --golden DIR");
+                command_usage_error(error, "'moult drift' needs --golden, a directory or an image");
                 return EXIT_CODE_USAGE;
         }
         d.per_vm = per_vm_list_load(list, error);
@@ -189,7 +202,7 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
 
 const struct command command_drift = {
         .name = "drift",
-        .arguments = "VM --golden DIR",
+        .arguments = "VM --golden DIR|IMAGE",
         .summary = "What differs in a VM from its golden image and from the releases that it has taken",
         .details = "Each file is read and compared. What a committed release of the VM has put there is no "
                    "drift; what differs\n"

@@ -1,54 +1,12 @@
 /* host-service/cli/release_capture.c - moult release capture: what differs between two states becomes a
  * signed pack. */
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "common/error.h"
 #include "host-service/cli/build_report.h"
 #include "host-service/cli/commands.h"
 #include "host-service/cli/progress.h"
-#include "host-service/cli/vm_files.h"
+#include "host-service/cli/sides.h"
 #include "host-service/release/deb_tree.h"
-
-/* What --from or --to names. */
-enum side_kind { SIDE_DIRECTORY, SIDE_PACKAGES, SIDE_VM };
-
-#define VM_PREFIX "vm:"
-
-static enum side_kind kind_of_word(const char *word)
-{
-        return g_str_has_prefix(word, VM_PREFIX) ? SIDE_VM
-               : g_str_has_suffix(word, ".deb")  ? SIDE_PACKAGES
-                                                 : SIDE_DIRECTORY;
-}
-
-/* Judges the words only, and says what could be meant instead. */
-static gboolean side_kind_of(const char *option, char **words, enum side_kind *ret, GError **error)
-{
-        enum side_kind kind = kind_of_word(words[0]);
-
-        for (unsigned i = 0; words[i]; i++) {
-                struct stat st;
-
-                if (kind_of_word(words[i]) != kind || (i > 0 && kind != SIDE_PACKAGES))
-                        return command_usage_error(
-                                error,
-                                "%s is one directory, one VM (vm:NAME), or any number of .deb packages",
-                                option);
-                if (kind == SIDE_VM)
-                        continue;
-                if (stat(words[i], &st) < 0)
-                        return moult_error_errno(error, errno, "%s %s", option, words[i]);
-                if (kind == SIDE_DIRECTORY && !S_ISDIR(st.st_mode)) {
-                        g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
-                                    "%s %s is neither a directory nor a .deb package", option, words[i]);
-                        return FALSE;
-                }
-        }
-        *ret = kind;
-        return TRUE;
-}
 
 static gboolean capture_packages(BuildCommandLine *o, Cli *cli, Progress *progress,
                                  struct release_build_report *ret, GError **error)
@@ -72,50 +30,57 @@ static gboolean capture_packages(BuildCommandLine *o, Cli *cli, Progress *progre
         return TRUE;
 }
 
-/* A pilot VM against the tree of its golden image. */
-static gboolean capture_vm(BuildCommandLine *o, Cli *cli, Progress *progress,
-                           struct release_build_report *ret, GError **error)
+/* Images and VMs: the old tree first, then what differs from it. */
+static gboolean capture_sides(BuildCommandLine *o, Cli *cli, Side *from, Side *to, Progress *progress,
+                              struct release_build_report *ret, GError **error)
 {
-        g_autoptr(Client) client = client_new(cli);
-        struct vm_files files = {client, o->to[0] + strlen(VM_PREFIX), progress};
-        const struct agent_tree_asker asker = vm_files_asker(&files);
-        const struct vm_tree_options options = {
-                .base = o->from[0],
+        const struct side_options options = {
                 .per_vm = o->per_vm,
                 .exclude = o->build.exclude,
                 .exclude_xattr = o->build.exclude_xattr,
+                .owner_root = o->build.owner_root,
                 .hash = o->checksum,
         };
-        BuildTree *new_tree, *old_tree;
+        g_autoptr(BuildTree) old_tree = NULL, new_tree = NULL;
 
-        o->build.new_dir = files.vm;
-        o->build.threads = 1; /* contents come through this thread's connection */
-        return vm_tree_read(&files, &asker, &options, &new_tree, &old_tree, cli->cancellable, error) &&
-               release_build_trees(&o->build, new_tree, old_tree, build_report_progress, progress,
-                                   cli->cancellable, ret, error);
+        if (to->kind == SIDE_VM)
+                side_open_vm(to, cli, to->word + strlen("vm:"), progress);
+        else
+                progress_update(progress, "capture", "opening", 0, 0);
+        if (!sides_open(from, to, error))
+                return FALSE;
+        progress_update(progress, "capture", "looking", 0, 0);
+        o->build.threads = 1; /* contents come through one connection */
+        old_tree = side_read(from, NULL, &options, cli->cancellable, error);
+        new_tree = old_tree ? side_read(to, old_tree, &options, cli->cancellable, error) : NULL;
+        return new_tree &&
+               release_build_trees(&o->build, g_steal_pointer(&new_tree), g_steal_pointer(&old_tree),
+                                   build_report_progress, progress, cli->cancellable, ret, error);
 }
 
 static gboolean capture(BuildCommandLine *o, Cli *cli, Progress *progress, struct release_build_report *ret,
                         GError **error)
 {
-        enum side_kind from, to;
+        g_auto(Side) from = {.word = o->from[0]}, to = {.word = o->to[0]};
 
-        if (!side_kind_of("--from", o->from, &from, error) || !side_kind_of("--to", o->to, &to, error))
+        if (!side_kind_of("--from", o->from, &from.kind, error) ||
+            !side_kind_of("--to", o->to, &to.kind, error))
                 return FALSE;
-        if (from == SIDE_VM)
-                return command_usage_error(error,
-                                           "--from is what the other VMs have: the tree of the golden image");
-        if ((from == SIDE_PACKAGES) != (to == SIDE_PACKAGES))
+        if (from.kind == SIDE_VM)
                 return command_usage_error(
-                        error,
-                        "packages are compared with packages, and directories or a VM with a directory");
-        o->build.new_dir = o->to[0];
-        o->build.old_dir = o->from[0];
-        if (to == SIDE_PACKAGES)
+                        error, "--from is what the other VMs have: the golden image, or its tree");
+        if ((from.kind == SIDE_PACKAGES) != (to.kind == SIDE_PACKAGES))
+                return command_usage_error(error,
+                                           "packages are compared with packages, and directories, images "
+                                           "or a VM with a directory or an image");
+        o->build.new_dir = to.word;
+        o->build.old_dir = from.word;
+        if (to.kind == SIDE_PACKAGES)
                 return capture_packages(o, cli, progress, ret, error);
-        if (to == SIDE_VM)
-                return capture_vm(o, cli, progress, ret, error);
-        return release_build(&o->build, build_report_progress, progress, cli->cancellable, ret, error);
+        if (to.kind == SIDE_DIRECTORY && from.kind == SIDE_DIRECTORY)
+                return release_build(&o->build, build_report_progress, progress, cli->cancellable, ret,
+                                     error);
+        return capture_sides(o, cli, &from, &to, progress, ret, error);
 }
 
 static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
@@ -140,10 +105,14 @@ const struct command command_release_capture = {
         .arguments = "--from OLD --to NEW --name NAME --version VERSION -o FILE",
         .summary = "Build a release from what differs between two states",
         .details =
-                "OLD and NEW are two directories, or two sets of .deb packages (--from and --to once for "
-                "each):\n"
+                "OLD and NEW are two directories, two disk images, or two sets of .deb packages (--from and "
+                "--to once for\n"
+                "each); NEW may be a VM, and a directory may be compared with an image:\n"
                 "\n"
                 "  moult release capture --from /srv/golden-1 --to /srv/golden-2 --name base --version 2 \\\n"
+                "        --sign ops.key -o base-2.moult\n"
+                "  moult release capture --from golden-1.qcow2 --to golden-2.qcow2 --name base --version 2 "
+                "\\\n"
                 "        --sign ops.key -o base-2.moult\n"
                 "  moult release capture --from curl_7.88.1-10+deb12u8_amd64.deb \\\n"
                 "        --to curl_7.88.1-10+deb12u12_amd64.deb --name curl --version 7.88.1-10+deb12u12 \\\n"
@@ -157,6 +126,10 @@ const struct command command_release_capture = {
                 "and\n"
                 "the report names it. A conffile that a VM's administrator changed stays as it is. "
                 "Maintainer\n"
-                "scripts of packages are not run: the report names the packages that have some.",
+                "scripts of packages are not run: the report names the packages that have some. Images are "
+                "opened "
+                "in a\n"
+                "virtual machine of their own; their format is in their name (.qcow2, .raw, .img) or said "
+                "(qcow2:FILE).",
         .run = run,
 };

@@ -1,11 +1,8 @@
 /* host-service/cli/vm_files.c - asking a VM's agent about its files, through moultd. */
 #include "host-service/cli/vm_files.h"
 
-#include <sys/stat.h>
-
 #include "host-service/cli/exit_code.h"
 #include "host-service/cli/output.h"
-#include "host-service/release/build_digest.h"
 
 #define TRIES    30u
 #define PAUSE_MS 2000u
@@ -78,39 +75,5 @@ static void show(const char *path, gpointer user)
 
 struct agent_tree_asker vm_files_asker(struct vm_files *v)
 {
-        return (struct agent_tree_asker){ask, show, v};
-}
-
-static gboolean hash_all(BuildTree *base, GCancellable *cancellable, GError **error)
-{
-        g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(guint));
-
-        for (guint i = 0; i < build_tree_count(base); i++)
-                if (S_ISREG(build_tree_node(base, i)->mode) && build_tree_node(base, i)->leader == i)
-                        g_array_append_val(all, i);
-        return build_digest_run(base, all, 0, NULL, NULL, cancellable, error);
-}
-
-gboolean vm_tree_read(struct vm_files *v, const struct agent_tree_asker *asker,
-                      const struct vm_tree_options *o, BuildTree **ret_live, BuildTree **ret_base,
-                      GCancellable *cancellable, GError **error)
-{
-        const struct build_tree_options base_options = {
-                .exclude = o->exclude,
-                .exclude_xattr = o->exclude_xattr,
-                .per_vm = o->per_vm,
-                .skip_sockets = true,
-        };
-        const struct agent_tree_options options = {v->vm, o->per_vm, o->exclude, o->hash};
-        g_autoptr(BuildTree) base = build_tree_scan(o->base, &base_options, cancellable, error);
-        BuildTree *live;
-
-        if (!base || (o->hash && !hash_all(base, cancellable, error)))
-                return FALSE;
-        live = agent_tree_read(base, asker, &options, cancellable, error);
-        if (!live)
-                return FALSE;
-        *ret_live = live;
-        *ret_base = g_steal_pointer(&base);
-        return TRUE;
+        return (struct agent_tree_asker){.ask = ask, .progress = show, .user = v};
 }

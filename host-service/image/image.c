@@ -25,6 +25,12 @@ gboolean image_error(const Image *i, int code, GError **error, const char *forma
         return FALSE;
 }
 
+guestfs_h *image_handle(const Image *i)
+{
+        i->c->set_error_handler(i->g, NULL, NULL);
+        return i->g;
+}
+
 char *image_inside(const Image *i, const char *path)
 {
         return g_strconcat(i->prefix, path, NULL);
@@ -93,11 +99,12 @@ static char *disk_file(Image *i, const struct image_name *name, const struct ima
 static gboolean add_disks(Image *i, const char *file, const char *format, guint64 beside_bytes,
                           GError **error)
 {
-        if (i->c->add_drive_opts(i->g, file, GUESTFS_ADD_DRIVE_OPTS_FORMAT, format, -1) < 0)
+        if (i->c->add_drive_opts(image_handle(i), file, GUESTFS_ADD_DRIVE_OPTS_FORMAT, format, -1) < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "opening the disk");
         /* ext2 takes a part of it for itself. */
         if (i->beside &&
-            i->c->add_drive_scratch(i->g, (gint64)(ROOM_MIN + beside_bytes + beside_bytes / 8), -1) < 0)
+            i->c->add_drive_scratch(image_handle(i), (gint64)(ROOM_MIN + beside_bytes + beside_bytes / 8),
+                                    -1) < 0)
                 return image_error(i, MOULT_ERROR_NO_SPACE, error,
                                    "making room for programs beside the system");
         return TRUE;
@@ -105,13 +112,18 @@ static gboolean add_disks(Image *i, const char *file, const char *format, guint6
 
 static gboolean launch(Image *i, GError **error)
 {
-        if (i->c->launch(i->g) < 0)
+        if (i->c->launch(image_handle(i)) < 0)
                 return image_error(
                         i, MOULT_ERROR_IO, error,
                         "starting the virtual machine that reads images (libguestfs-test-tool shows "
                         "what is wrong with it; a host without a kernel in /boot needs SUPERMIN_KERNEL "
                         "and SUPERMIN_MODULES) for the system");
         return TRUE;
+}
+
+gboolean image_supported(GError **error)
+{
+        return guestfs_calls_load(error) != NULL;
 }
 
 Image *image_open(const struct image_name *name, const struct image_options *o, GError **error)
@@ -134,11 +146,10 @@ Image *image_open(const struct image_name *name, const struct image_options *o, 
                 moult_error_errno(error, errno, "starting libguestfs");
                 return NULL;
         }
-        i->c->set_error_handler(i->g, NULL, NULL); /* nothing on our stderr: we tell it */
-        i->c->set_program(i->g, "moult");
+        i->c->set_program(image_handle(i), "moult");
         /* No daemon of the host between us and it, unless somebody asks for one. */
         if (!g_getenv("LIBGUESTFS_BACKEND"))
-                i->c->set_backend(i->g, "direct");
+                i->c->set_backend(image_handle(i), "direct");
         if (!add_disks(i, file, o->writable ? image_format_name(name->format) : "qcow2", o->beside_bytes,
                        error) ||
             !launch(i, error))
@@ -155,7 +166,7 @@ static gboolean mount_all(Image *i, gboolean read_only, GError **error)
                 g_autofree char *at = g_str_equal(m->point, "/") && *i->prefix ? g_strdup(i->prefix)
                                                                                : image_inside(i, m->point);
 
-                if ((read_only ? i->c->mount_ro : i->c->mount)(i->g, m->device, at) < 0)
+                if ((read_only ? i->c->mount_ro : i->c->mount)(image_handle(i), m->device, at) < 0)
                         return image_error(i, MOULT_ERROR_CORRUPT, error,
                                            "mounting %s (its %s; is the file system damaged?)", m->device,
                                            m->point);
@@ -167,8 +178,10 @@ static gboolean make_room(Image *i, GError **error)
 {
         if (!i->room)
                 return TRUE;
-        if (i->c->mkfs(i->g, "ext2", i->room) < 0 || i->c->mount(i->g, i->room, "/") < 0 ||
-            i->c->mkdir(i->g, IMAGE_BESIDE) < 0)
+        if (i->c->mkfs(image_handle(i), "ext2", i->room) < 0 ||
+            i->c->mount(image_handle(i), i->room, "/") < 0 ||
+            i->c->mkdir(image_handle(i), IMAGE_BESIDE) < 0 || i->c->mkdir(image_handle(i), "/proc") < 0 ||
+            i->c->mkdir(image_handle(i), "/dev") < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "making room for programs beside the system");
         return TRUE;
 }
@@ -180,16 +193,18 @@ gboolean image_mount(Image *i, GError **error)
 
 gboolean image_mount_again(Image *i, GError **error)
 {
-        if (i->c->umount_all(i->g) < 0 || i->c->sync(i->g) < 0 || i->c->drop_caches(i->g, 3) < 0)
+        if (i->c->umount_all(image_handle(i)) < 0 || i->c->sync(image_handle(i)) < 0 ||
+            i->c->drop_caches(image_handle(i), 3) < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "writing out the file systems");
-        if (i->room && i->c->mount(i->g, i->room, "/") < 0)
+        if (i->room && i->c->mount(image_handle(i), i->room, "/") < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "mounting again what is beside the system");
         return mount_all(i, /* read_only= */ TRUE, error);
 }
 
 gboolean image_finish(Image *i, GError **error)
 {
-        gboolean ok = i->c->umount_all(i->g) == 0 && i->c->sync(i->g) == 0 && i->c->shutdown(i->g) == 0;
+        gboolean ok = i->c->umount_all(image_handle(i)) == 0 && i->c->sync(image_handle(i)) == 0 &&
+                      i->c->shutdown(image_handle(i)) == 0;
 
         if (!ok)
                 image_error(i, MOULT_ERROR_IO, error, "writing out the file systems");

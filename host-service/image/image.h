@@ -35,6 +35,8 @@ struct image_options {
         guint64 beside_bytes;
 };
 
+/* FALSE with @error: images cannot be opened by this build, or on this machine (UNSUPPORTED). */
+gboolean image_supported(GError **error);
 /* Judges the file, starts the virtual machine with it. */
 Image *image_open(const struct image_name *name, const struct image_options *options, GError **error);
 /* Writes out what was written, and stops the virtual machine: only then is it all in the file. */

@@ -8,21 +8,21 @@ gboolean image_is_file(Image *i, const char *path)
 {
         g_autofree char *in = image_inside(i, path);
 
-        return i->c->is_file_opts(i->g, in, GUESTFS_IS_FILE_OPTS_FOLLOWSYMLINKS, 1, -1) == 1;
+        return i->c->is_file_opts(image_handle(i), in, GUESTFS_IS_FILE_OPTS_FOLLOWSYMLINKS, 1, -1) == 1;
 }
 
 gboolean image_is_directory(Image *i, const char *path)
 {
         g_autofree char *in = image_inside(i, path);
 
-        return i->c->is_dir_opts(i->g, in, GUESTFS_IS_DIR_OPTS_FOLLOWSYMLINKS, 1, -1) == 1;
+        return i->c->is_dir_opts(image_handle(i), in, GUESTFS_IS_DIR_OPTS_FOLLOWSYMLINKS, 1, -1) == 1;
 }
 
 gboolean image_exists(Image *i, const char *path)
 {
         g_autofree char *in = image_inside(i, path);
 
-        return i->c->exists(i->g, in) == 1;
+        return i->c->exists(image_handle(i), in) == 1;
 }
 
 /* ---- reading ---- */
@@ -30,7 +30,7 @@ gboolean image_exists(Image *i, const char *path)
 static GBytes *read_piece(Image *i, const char *in, guint64 offset, gsize len, GError **error)
 {
         size_t got;
-        char *data = i->c->pread(i->g, in, (int)MIN(len, IMAGE_PIECE), (gint64)offset, &got);
+        char *data = i->c->pread(image_handle(i), in, (int)MIN(len, IMAGE_PIECE), (gint64)offset, &got);
 
         if (!data) {
                 image_error(i, MOULT_ERROR_IO, error, "reading %s", in);
@@ -70,7 +70,7 @@ static GBytes *read_whole(Image *i, const char *in, gsize max, GError **error)
 /* A device or a pipe would be waited for. */
 static gboolean is_regular(Image *i, const char *in, GError **error)
 {
-        if (i->c->is_file_opts(i->g, in, GUESTFS_IS_FILE_OPTS_FOLLOWSYMLINKS, 1, -1) == 1)
+        if (i->c->is_file_opts(image_handle(i), in, GUESTFS_IS_FILE_OPTS_FOLLOWSYMLINKS, 1, -1) == 1)
                 return TRUE;
         g_set_error(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND, "there is no file %s in %s", in, i->path);
         return FALSE;
@@ -98,7 +98,7 @@ GStrv image_list(Image *i, const char *path, GError **error)
 {
         g_autofree char *in = image_inside(i, path);
         g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-        char **list = i->c->ls(i->g, in);
+        char **list = i->c->ls(image_handle(i), in);
 
         if (!list) {
                 image_error(i, MOULT_ERROR_IO, error, "listing %s", in);
@@ -117,7 +117,7 @@ GStrv image_list(Image *i, const char *path, GError **error)
 char *image_read_link(Image *i, const char *path, GError **error)
 {
         g_autofree char *in = image_inside(i, path);
-        char *text = i->c->readlink(i->g, in);
+        char *text = i->c->readlink(image_handle(i), in);
 
         if (!text) {
                 image_error(i, MOULT_ERROR_IO, error, "reading the link %s", in);
@@ -133,11 +133,12 @@ char *image_read_link(Image *i, const char *path, GError **error)
 /* What was put at @temporary gets its mode and owner, and then its name. */
 static gboolean put_in_place(Image *i, const char *temporary, const char *in, guint mode, GError **error)
 {
-        if (i->c->chmod(i->g, (int)mode, temporary) == 0 && i->c->chown(i->g, 0, 0, temporary) == 0 &&
-            i->c->mv(i->g, temporary, in) == 0)
+        if (i->c->chmod(image_handle(i), (int)mode, temporary) == 0 &&
+            i->c->chown(image_handle(i), 0, 0, temporary) == 0 &&
+            i->c->mv(image_handle(i), temporary, in) == 0)
                 return TRUE;
         image_error(i, MOULT_ERROR_IO, error, "writing %s", in);
-        i->c->rm_f(i->g, temporary);
+        i->c->rm_f(image_handle(i), temporary);
         return FALSE;
 }
 
@@ -145,7 +146,7 @@ static gboolean write_to(Image *i, const char *in, const void *data, gsize len, 
 {
         g_autofree char *temporary = g_strconcat(in, ".moult-new", NULL);
 
-        if (i->c->write(i->g, temporary, data, len) < 0)
+        if (i->c->write(image_handle(i), temporary, data, len) < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "writing %s", in);
         return put_in_place(i, temporary, in, mode, error);
 }
@@ -154,7 +155,7 @@ static gboolean upload_to(Image *i, const char *local, const char *in, guint mod
 {
         g_autofree char *temporary = g_strconcat(in, ".moult-new", NULL);
 
-        if (i->c->upload(i->g, local, temporary) < 0)
+        if (i->c->upload(image_handle(i), local, temporary) < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "copying %s to %s", local, in);
         return put_in_place(i, temporary, in, mode, error);
 }
@@ -182,7 +183,7 @@ gboolean image_put_beside(Image *i, const char *local, const char *path, guint m
 gboolean image_write_beside(Image *i, const char *path, const void *data, gsize len, GError **error)
 {
         g_return_val_if_fail(i->beside, FALSE);
-        return i->c->write(i->g, path, data, len) == 0 ||
+        return i->c->write(image_handle(i), path, data, len) == 0 ||
                image_error(i, MOULT_ERROR_IO, error, "writing %s beside the system", path);
 }
 
@@ -190,9 +191,10 @@ gboolean image_make_directory(Image *i, const char *path, guint mode, GError **e
 {
         g_autofree char *in = image_inside(i, path);
 
-        if (i->c->is_dir_opts(i->g, in, GUESTFS_IS_DIR_OPTS_FOLLOWSYMLINKS, 1, -1) == 1)
+        if (i->c->is_dir_opts(image_handle(i), in, GUESTFS_IS_DIR_OPTS_FOLLOWSYMLINKS, 1, -1) == 1)
                 return TRUE;
-        return (i->c->mkdir_p(i->g, in) == 0 && i->c->chmod(i->g, (int)mode, in) == 0) ||
+        return (i->c->mkdir_p(image_handle(i), in) == 0 &&
+                i->c->chmod(image_handle(i), (int)mode, in) == 0) ||
                image_error(i, MOULT_ERROR_IO, error, "making the directory %s", in);
 }
 
@@ -200,7 +202,7 @@ gboolean image_symlink(Image *i, const char *target, const char *path, GError **
 {
         g_autofree char *in = image_inside(i, path);
 
-        return i->c->ln_sf(i->g, target, in) == 0 ||
+        return i->c->ln_sf(image_handle(i), target, in) == 0 ||
                image_error(i, MOULT_ERROR_IO, error, "making the link %s", in);
 }
 
@@ -208,7 +210,7 @@ gboolean image_chown(Image *i, const char *path, guint uid, guint gid, GError **
 {
         g_autofree char *in = image_inside(i, path);
 
-        return i->c->chown(i->g, (int)uid, (int)gid, in) == 0 ||
+        return i->c->chown(image_handle(i), (int)uid, (int)gid, in) == 0 ||
                image_error(i, MOULT_ERROR_IO, error, "giving %s its owner", in);
 }
 
@@ -216,14 +218,15 @@ gboolean image_remove(Image *i, const char *path, GError **error)
 {
         g_autofree char *in = image_inside(i, path);
 
-        return i->c->rm_rf(i->g, in) == 0 || image_error(i, MOULT_ERROR_IO, error, "removing %s", in);
+        return i->c->rm_rf(image_handle(i), in) == 0 ||
+               image_error(i, MOULT_ERROR_IO, error, "removing %s", in);
 }
 
 /* ---- programs ---- */
 
 char *image_run(Image *i, const char *const *argv, GError **error)
 {
-        char *out = i->c->command(i->g, (char *const *)argv);
+        char *out = i->c->command(image_handle(i), (char *const *)argv);
 
         if (!out) {
                 image_error(i, MOULT_ERROR_REFUSED, error, "running %s", argv[0]);

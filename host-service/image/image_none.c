@@ -3,11 +3,17 @@
 #include "common/error.h"
 #include "host-service/image/image.h"
 
-Image *image_open(const struct image_name *name, const struct image_options *options, GError **error)
+gboolean image_supported(GError **error)
 {
         g_set_error_literal(
                 error, MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
                 "this moult was built without libguestfs (MOULT_IMAGES=OFF) and cannot open images");
+        return FALSE;
+}
+
+Image *image_open(const struct image_name *name, const struct image_options *options, GError **error)
+{
+        image_supported(error);
         return NULL;
 }
 

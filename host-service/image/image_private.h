@@ -20,6 +20,8 @@ struct image_mount {
         char *point, *device;
 };
 
+/* For a call. libguestfs's handlers of errors belong to threads; ours says nothing on stderr: we tell it. */
+guestfs_h *image_handle(const Image *i);
 /* @path in the virtual machine. The caller frees. */
 char *image_inside(const Image *i, const char *path);
 /* Sets @error from what libguestfs said last: "WHAT IMAGE: ...". Returns FALSE. */

@@ -49,16 +49,16 @@ static char *take_text(char *from_library)
 /* libguestfs knows the usual distributions. */
 static gboolean take_known(Image *i, const char *root, GError **error)
 {
-        i->system.type = take_text(i->c->inspect_get_type(i->g, root));
+        i->system.type = take_text(i->c->inspect_get_type(image_handle(i), root));
         if (!g_str_equal(i->system.type, "linux")) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
                             "%s holds a system of another kind (%s): releases are for Linux", i->path,
                             *i->system.type ? i->system.type : "unknown");
                 return FALSE;
         }
-        i->system.distro = take_text(i->c->inspect_get_distro(i->g, root));
-        i->system.product = take_text(i->c->inspect_get_product_name(i->g, root));
-        char **pairs = i->c->inspect_get_mountpoints(i->g, root);
+        i->system.distro = take_text(i->c->inspect_get_distro(image_handle(i), root));
+        i->system.product = take_text(i->c->inspect_get_product_name(image_handle(i), root));
+        char **pairs = i->c->inspect_get_mountpoints(image_handle(i), root);
         if (!pairs)
                 return image_error(i, MOULT_ERROR_IO, error, "looking for the file systems");
         take_mounts(i, root, pairs);
@@ -73,12 +73,13 @@ static gboolean looks_like_root(Image *i, const char *device)
 {
         gboolean yes = FALSE;
 
-        if (i->c->mount_ro(i->g, device, "/") < 0)
+        if (i->c->mount_ro(image_handle(i), device, "/") < 0)
                 return FALSE;
-        if (i->c->is_dir_opts(i->g, "/etc", -1) == 1)
-                yes = i->c->exists(i->g, "/etc/os-release") == 1 || i->c->exists(i->g, "/sbin/init") == 1 ||
-                      i->c->exists(i->g, "/init") == 1;
-        i->c->umount_all(i->g);
+        if (i->c->is_dir_opts(image_handle(i), "/etc", -1) == 1)
+                yes = i->c->exists(image_handle(i), "/etc/os-release") == 1 ||
+                      i->c->exists(image_handle(i), "/sbin/init") == 1 ||
+                      i->c->exists(image_handle(i), "/init") == 1;
+        i->c->umount_all(image_handle(i));
         return yes;
 }
 
@@ -124,7 +125,7 @@ static void free_strings(char **list)
 
 gboolean image_find_system(Image *i, GError **error)
 {
-        char **roots = i->c->inspect_os(i->g);
+        char **roots = i->c->inspect_os(image_handle(i));
         gboolean ok;
 
         if (!roots)
@@ -134,7 +135,7 @@ gboolean image_find_system(Image *i, GError **error)
         } else if (roots[0]) {
                 ok = take_known(i, roots[0], error);
         } else {
-                char **pairs = i->c->list_filesystems(i->g);
+                char **pairs = i->c->list_filesystems(image_handle(i));
 
                 ok = pairs ? find_unknown(i, pairs, error)
                            : image_error(i, MOULT_ERROR_CORRUPT, error, "looking for file systems");

@@ -12,6 +12,7 @@
 #include "common/fs_beneath.h"
 #include "common/path_order.h"
 #include "host-service/release/agent_question.h"
+#include "host-service/release/build_xattr.h"
 #include "host-service/release/scratch.h"
 #include "proto/limits.h"
 
@@ -145,8 +146,8 @@ static struct tree_node *node_of(Walk *w, const Moult__TreeItem *item, const cha
 
         n->path = g_strdup(path);
         n->mode = type_of(item->type) | item->mode;
-        n->uid = item->uid;
-        n->gid = item->gid;
+        n->uid = w->options->owner_root ? 0 : item->uid;
+        n->gid = w->options->owner_root ? 0 : item->gid;
         n->mtime = (struct timespec){item->mtime_s, item->mtime_ns};
         n->size = S_ISREG(n->mode) ? item->size : 0;
         n->rdev = makedev(item->dev_major, item->dev_minor);
@@ -160,8 +161,11 @@ static struct tree_node *node_of(Walk *w, const Moult__TreeItem *item, const cha
         n->xattrs = g_new0(struct tree_xattr, item->n_xattrs + 1);
         for (size_t i = 0; i < item->n_xattrs; i++) {
                 const Moult__Xattr *x = item->xattrs[i];
+                g_autofree char *name = g_strndup((const char *)x->name.data, x->name.len);
 
-                n->xattrs[n->n_xattrs].name = g_strndup((const char *)x->name.data, x->name.len);
+                if (build_xattr_is_excluded(w->options->exclude_xattr, name))
+                        continue;
+                n->xattrs[n->n_xattrs].name = g_steal_pointer(&name);
                 n->xattrs[n->n_xattrs++].value = g_bytes_new(x->value.data, x->value.len);
         }
         return n;
@@ -202,31 +206,94 @@ static gboolean take_page(Walk *w, const Moult__TreePage *page, const char *unti
 
 /* ---- the walk ---- */
 
-static gboolean ask_range(Walk *w, gboolean *ret_end, GError **error)
+/* The question for what follows @after, with what is supposed from order[*at] on: as much as fits.
+ * *ret_until: where it ends, "" for the end of the tree; owned by the base. */
+static AgentQuestion *question_for(const Walk *w, const char *after, guint *at, const char **ret_until)
 {
-        g_autoptr(AgentQuestion) q = agent_question_new(w->after, w->options->hash, w->globs[0], w->globs[1]);
-        guint at = w->next;
+        AgentQuestion *q = agent_question_new(after, w->options->hash, w->globs[0], w->globs[1]);
 
-        while (at < w->order->len && agent_question_add(q, base_node(w, at), w->options->hash))
-                at++;
-        const char *until = at < w->order->len ? base_node(w, at - 1)->path : "";
-        agent_question_set_until(q, until);
-        g_autoptr(Message) answer = w->asker->ask(agent_question_message(q), w->asker->user, error);
-        g_autofree char *reached = NULL;
+        while (*at < w->order->len && agent_question_add(q, base_node(w, *at), w->options->hash))
+                (*at)++;
+        *ret_until = *at < w->order->len ? base_node(w, *at - 1)->path : "";
+        agent_question_set_until(q, *ret_until);
+        return q;
+}
 
-        if (!answer)
-                return FALSE;
+static gboolean take_answer(Walk *w, const Message *answer, const char *until, GError **error)
+{
+        char *reached;
+
         if (answer->body_case != MOULT__MESSAGE__BODY_TREE_PAGE)
                 return disbelieve(w, "it is of another kind", error);
         if (!take_page(w, answer->tree_page, until, &reached, error))
                 return FALSE;
-        *ret_end = answer->tree_page->complete && !*until;
         g_free(w->after);
-        w->after = g_steal_pointer(&reached);
-        while (w->next < w->order->len && path_order(base_node(w, w->next)->path, w->after) <= 0)
-                w->next++;
+        w->after = reached;
         if (w->asker->progress)
                 w->asker->progress(w->after, w->asker->user);
+        return TRUE;
+}
+
+static gboolean ask_range(Walk *w, gboolean *ret_end, GError **error)
+{
+        guint at = w->next;
+        const char *until;
+        g_autoptr(AgentQuestion) q = question_for(w, w->after, &at, &until);
+        g_autoptr(Message) answer = w->asker->ask(agent_question_message(q), w->asker->user, error);
+
+        if (!answer || !take_answer(w, answer, until, error))
+                return FALSE;
+        *ret_end = answer->tree_page->complete && !*until;
+        while (w->next < w->order->len && path_order(base_node(w, w->next)->path, w->after) <= 0)
+                w->next++;
+        return TRUE;
+}
+
+static gboolean ask_one_by_one(Walk *w, GCancellable *cancellable, GError **error)
+{
+        gboolean end = FALSE;
+
+        while (!end)
+                if (g_cancellable_set_error_if_cancelled(cancellable, error) || !ask_range(w, &end, error))
+                        return FALSE;
+        return TRUE;
+}
+
+/* The pages that answer one question, from answers[*at] on. */
+static gboolean take_pages(Walk *w, const GPtrArray *answers, guint *at, const char *until, GError **error)
+{
+        for (gboolean complete = FALSE; !complete; (*at)++) {
+                if (*at >= answers->len)
+                        return disbelieve(w, "it ends too early", error);
+                g_autoptr(Message) m = message_unpack(g_ptr_array_index(answers, *at), error);
+
+                if (!m || !take_answer(w, m, until, error))
+                        return FALSE;
+                complete = m->tree_page->complete;
+        }
+        return TRUE;
+}
+
+static gboolean ask_at_once(Walk *w, GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GPtrArray) questions = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+        g_autoptr(GPtrArray) ends = g_ptr_array_new(); /* const char *, until where each of them goes */
+        const char *until = "";
+        guint next = 0, at = 0;
+
+        do {
+                g_autoptr(AgentQuestion) q = question_for(w, until, &next, &until);
+
+                g_ptr_array_add(questions, message_pack(agent_question_message(q)));
+                g_ptr_array_add(ends, (gpointer)until);
+        } while (*until);
+        g_autoptr(GPtrArray) answers = w->asker->ask_all(questions, w->asker->user, error);
+        if (!answers)
+                return FALSE;
+        for (guint i = 0; i < ends->len; i++)
+                if (g_cancellable_set_error_if_cancelled(cancellable, error) ||
+                    !take_pages(w, answers, &at, g_ptr_array_index(ends, i), error))
+                        return FALSE;
         return TRUE;
 }
 
@@ -302,7 +369,7 @@ static const struct build_tree_source contents_source = {contents_open, contents
 /* What the agent did not speak of is what the base has. */
 static void take_same(const Walk *w, BuildTree *t)
 {
-        for (unsigned i = 0; i < build_tree_count(w->base); i++) {
+        for (unsigned i = 0; w->base && i < build_tree_count(w->base); i++) {
                 const struct tree_node *b = build_tree_node(w->base, i);
                 struct tree_node n = *b;
 
@@ -329,27 +396,35 @@ static void take_found(const Walk *w, BuildTree *t)
         }
 }
 
+static GPtrArray *all_names(void)
+{
+        GPtrArray *globs = g_ptr_array_new_with_free_func(g_free);
+
+        g_ptr_array_add(globs, g_strdup("*"));
+        return globs;
+}
+
 BuildTree *agent_tree_read(const BuildTree *base, const struct agent_tree_asker *asker,
                            const struct agent_tree_options *options, GCancellable *cancellable,
                            GError **error)
 {
         g_auto(Walk) w = {.base = base, .asker = asker, .options = options, .after = g_strdup("")};
-        gboolean end = FALSE;
+        gboolean ok;
 
         w.order = g_array_new(FALSE, FALSE, sizeof(guint));
-        for (guint i = 0; i < build_tree_count(base); i++)
+        for (guint i = 0; base && i < build_tree_count(base); i++)
                 g_array_append_val(w.order, i);
-        g_array_sort_with_data(w.order, compare_order, (gpointer)base);
+        if (base)
+                g_array_sort_with_data(w.order, compare_order, (gpointer)base);
         w.found = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, node_free);
         w.gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         w.inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         w.globs[0] = per_vm_list_globs(options->per_vm, TRUE);
-        w.globs[1] = per_vm_list_globs(options->per_vm, FALSE);
-        while (!end) {
-                if (g_cancellable_set_error_if_cancelled(cancellable, error) || !ask_range(&w, &end, error)) {
-                        g_prefix_error(error, "looking at the files of %s: ", options->name);
-                        return NULL;
-                }
+        w.globs[1] = options->names_only ? all_names() : per_vm_list_globs(options->per_vm, FALSE);
+        ok = asker->ask_all ? ask_at_once(&w, cancellable, error) : ask_one_by_one(&w, cancellable, error);
+        if (!ok) {
+                g_prefix_error(error, "looking at the files of %s: ", options->name);
+                return NULL;
         }
         struct contents *c = g_new0(struct contents, 1);
         c->asker = asker;

@@ -19,19 +19,25 @@ struct agent_tree_asker {
         /* May be NULL. @path: how far the walk is. */
         void (*progress)(const char *path, gpointer user);
         gpointer user;
+        /* May be NULL. For one who is slow to reach, and can answer many questions at once: GBytes, packed,
+         * in the order in which they are asked. The answers (GBytes, owned by the caller) come in that order,
+         * each question's as many pages as it takes: the last of them, and only that, is complete. */
+        GPtrArray *(*ask_all)(const GPtrArray *questions, gpointer user, GError **error);
 };
 
 struct agent_tree_options {
         const char *name;           /* of the machine, for errors */
         const PerVmList *per_vm;    /* NULL: all of it is looked at */
         const char *const *exclude; /* as in build_tree_options */
-        gboolean hash; /* read contents although size and time are the same; then @base has digests */
+        gboolean hash;       /* read contents although size and time are the same; then @base has digests */
+        gboolean names_only; /* no digests: contents are read when somebody opens them */
+        gboolean owner_root; /* as in build_tree_options */
+        const char *const *exclude_xattr; /* as in build_tree_options */
 };
 
 /* The whole tree: nodes that are as in @base are copies of its nodes, the same object for build_plan.h. @base
- * and
- * @asker must outlive the tree. Its contents are opened in the thread of the asker only: one thread for
- * digests. */
+ * may be NULL: nothing is supposed. It and @asker must outlive the tree. Its contents are opened in the
+ * thread of the asker only: one thread for digests. */
 BuildTree *agent_tree_read(const BuildTree *base, const struct agent_tree_asker *asker,
                            const struct agent_tree_options *options, GCancellable *cancellable,
                            GError **error);

@@ -23,7 +23,7 @@ bool build_xattr_is_carried(const char *name)
         return true;
 }
 
-static bool is_excluded(const char *name, const char *const *globs)
+bool build_xattr_is_excluded(const char *const *globs, const char *name)
 {
         for (unsigned i = 0; globs && globs[i]; i++)
                 if (fnmatch(globs[i], name, 0) == 0)
@@ -88,7 +88,7 @@ gboolean build_xattr_read(int dirfd, const char *name, struct tree_node *n, cons
         for (ssize_t i = 0; ok && i < len; i += (ssize_t)strlen(list + i) + 1) {
                 const char *x = list + i;
 
-                if (!build_xattr_is_carried(x) || is_excluded(x, exclude))
+                if (!build_xattr_is_carried(x) || build_xattr_is_excluded(exclude, x))
                         continue;
                 if (found->len >= LIMIT_XATTRS) {
                         g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,

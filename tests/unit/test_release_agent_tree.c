@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "guest-agent/cli/offline.h"
 #include "guest-agent/tree_look.h"
 #include "tests/support/tempdir.h"
 
@@ -23,6 +25,7 @@ struct fake {
         struct agent_tree_asker asker;
         unsigned questions;
         void (*spoil)(Message *answer);
+        const char *at_once; /* directory of the files for `moult-agent answer`; NULL: one by one */
 };
 
 static Message *packed_and_back(const Message *m)
@@ -65,6 +68,42 @@ static Message *ask(const Message *question, gpointer user, GError **error)
         return answer;
 }
 
+static void append(GByteArray *to, GBytes *packed)
+{
+        guint32 head = GUINT32_TO_LE((guint32)g_bytes_get_size(packed));
+
+        g_byte_array_append(to, (const guint8 *)&head, sizeof head);
+        g_byte_array_append(to, g_bytes_get_data(packed, NULL), (guint)g_bytes_get_size(packed));
+}
+
+/* As for an image: all questions in one file, all answers in another. */
+static GPtrArray *ask_all(const GPtrArray *questions, gpointer user, GError **error)
+{
+        struct fake *f = user;
+        g_autoptr(GByteArray) all = g_byte_array_new();
+        g_autofree char *q = g_build_filename(f->at_once, "q", NULL),
+                        *a = g_build_filename(f->at_once, "a", NULL);
+        g_autofree char *root = g_strdup_printf("/proc/self/fd/%d", f->root), *data = NULL;
+        const char *argv[] = {"answer", "--root", root, q, a, NULL};
+        GPtrArray *answers = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+        gsize size;
+
+        for (guint i = 0; i < questions->len; i++)
+                append(all, g_ptr_array_index(questions, i));
+        f->questions += questions->len;
+        cr_assert(g_file_set_contents(q, (const char *)all->data, (gssize)all->len, NULL));
+        cr_assert(eq(int, command_answer(5, (char **)argv), 0));
+        cr_assert(g_file_get_contents(a, &data, &size, NULL));
+        for (gsize at = 0; at < size;) {
+                guint32 len;
+
+                memcpy(&len, data + at, sizeof len);
+                g_ptr_array_add(answers, g_bytes_new(data + at + sizeof len, GUINT32_FROM_LE(len)));
+                at += sizeof len + GUINT32_FROM_LE(len);
+        }
+        return answers;
+}
+
 static void put(TempDir *t, const char *name, const char *text)
 {
         g_auto(GStrv) parts = g_strsplit(name, "/", -1);
@@ -92,7 +131,7 @@ static BuildTree *walk(TempDir *live, const BuildTree *base, struct fake *f, con
         const struct agent_tree_options options = {.name = "vm", .per_vm = l, .hash = TRUE};
 
         f->root = live->fd;
-        f->asker = (struct agent_tree_asker){ask, NULL, f};
+        f->asker = (struct agent_tree_asker){.ask = ask, .ask_all = f->at_once ? ask_all : NULL, .user = f};
         return agent_tree_read(base, &f->asker, &options, NULL, error);
 }
 
@@ -153,6 +192,53 @@ Test(release_agent_tree, a_slow_agent_gives_the_same_tree_piece_by_piece)
         cr_assert(a && plain);
         g_autofree char *got = words(a), *want = words(plain);
         cr_expect(eq(str, got, want));
+}
+
+/* More than one question, and one question with more than one answer. */
+Test(release_agent_tree, many_questions_at_once_give_the_same_tree)
+{
+        g_autoptr(TempDir) live = tempdir_new(), old = tempdir_new(), files = tempdir_new();
+        struct fake f = {.time_us = PATIENT, .at_once = files->path};
+
+        for (unsigned i = 0; i < 900; i++) {
+                g_autofree char *name = g_strdup_printf("d%u/f%u", i % 3, i);
+
+                put(live, name, "x");
+                if (i % 2)
+                        put(old, name, i % 4 == 1 ? "x" : "y");
+                g_autofree char *gone = g_strdup_printf("e/%u", i);
+                put(i % 3 ? live : old, gone, "z");
+        }
+        g_autoptr(BuildTree) base = scan(old);
+        g_autoptr(BuildTree) t = walk(live, base, &f, NULL, NULL),
+                             from_nothing = walk(live, NULL, &f, NULL, NULL);
+        g_autoptr(BuildTree) plain = scan(live);
+        cr_assert(t && from_nothing && f.questions > 2);
+        g_autofree char *got = words(t), *got_from_nothing = words(from_nothing), *want = words(plain);
+        cr_expect(eq(str, got, want));
+        cr_expect(eq(str, got_from_nothing, want));
+        cr_expect(
+                build_tree_node(from_nothing, (unsigned)build_tree_find(from_nothing, "d0/f0"))->has_digest);
+}
+
+Test(release_agent_tree, names_alone_have_no_digests_and_what_is_excluded_is_not_there)
+{
+        g_autoptr(TempDir) live = tempdir_new();
+        struct fake f = {.time_us = PATIENT, .root = live->fd};
+        const char *const xattrs[] = {"user.*", NULL};
+        const struct agent_tree_options options = {
+                .name = "image", .names_only = TRUE, .owner_root = TRUE, .exclude_xattr = xattrs};
+
+        put(live, "a", "1");
+        cr_assert(eq(int, fchownat(live->fd, "a", 7, 8, 0), 0));
+        g_autofree char *path = tempdir_path(live, "a");
+        cr_assert(eq(int, setxattr(path, "user.x", "1", 1, 0), 0));
+        f.asker = (struct agent_tree_asker){.ask = ask, .user = &f};
+        g_autoptr(BuildTree) t = agent_tree_read(NULL, &f.asker, &options, NULL, NULL);
+        cr_assert(t != NULL && build_tree_count(t) == 1);
+        const struct tree_node *n = build_tree_node(t, 0);
+        cr_expect(not(n->has_digest));
+        cr_expect(n->uid == 0 && n->gid == 0 && n->n_xattrs == 0);
 }
 
 Test(release_agent_tree, what_the_list_leaves_out_is_not_looked_into)
