@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "proto/limits.h"
+#include "proto/packing.h"
 
 static const guint8 magic[4] = {'M', 'L', 'T', '1'};
 
@@ -16,6 +17,9 @@ struct frame_header {
 };
 G_STATIC_ASSERT(sizeof(struct frame_header) == FRAME_HEADER_SIZE);
 #define HEADER_CRC_BYTES G_STRUCT_OFFSET(struct frame_header, header_crc)
+
+/* In the length: the payload is packed. */
+#define PACKED 0x80000000u
 
 #define KEEP_BYTES (128u * 1024u)
 
@@ -31,14 +35,14 @@ static guint32 crc_of(const void *data, size_t len)
         return (guint32)crc32_z(crc32_z(0, NULL, 0), data, len);
 }
 
-GBytes *frame_encode(const void *payload, size_t len)
+static GBytes *encode(const void *payload, size_t len, guint32 flags)
 {
         struct frame_header h;
         guint8 *frame;
 
         g_assert(len <= LIMIT_FRAME_PAYLOAD);
         memcpy(h.magic, magic, sizeof magic);
-        h.length = GUINT32_TO_LE((guint32)len);
+        h.length = GUINT32_TO_LE((guint32)len | flags);
         h.payload_crc = GUINT32_TO_LE(crc_of(payload, len));
         h.header_crc = GUINT32_TO_LE(crc_of(&h, HEADER_CRC_BYTES));
 
@@ -47,6 +51,20 @@ GBytes *frame_encode(const void *payload, size_t len)
         if (len > 0)
                 memcpy(frame + sizeof h, payload, len);
         return g_bytes_new_take(frame, sizeof h + len);
+}
+
+GBytes *frame_encode(const void *payload, size_t len)
+{
+        return encode(payload, len, 0);
+}
+
+GBytes *frame_encode_packed(const void *payload, size_t len)
+{
+        g_autoptr(GBytes) packed = packing_pack(payload, len);
+
+        if (!packed)
+                return encode(payload, len, 0);
+        return encode(g_bytes_get_data(packed, NULL), g_bytes_get_size(packed), PACKED);
 }
 
 FrameParser *frame_parser_new(void)
@@ -117,6 +135,14 @@ static void give_memory_back(FrameParser *p)
         p->start = 0;
 }
 
+/* NULL: damaged. */
+static GBytes *payload_of(const struct frame_header *h, const guint8 *data, size_t length)
+{
+        if (GUINT32_FROM_LE(h->payload_crc) != crc_of(data, length))
+                return NULL;
+        return GUINT32_FROM_LE(h->length) & PACKED ? packing_unpack(data, length) : g_bytes_new(data, length);
+}
+
 GBytes *frame_parser_pull(FrameParser *p)
 {
         if (p->frame_pulled) {
@@ -127,6 +153,7 @@ GBytes *frame_parser_pull(FrameParser *p)
                 const guint8 *data;
                 size_t left, length;
                 struct frame_header h;
+                GBytes *payload;
 
                 if (p->start == p->buf->len) {
                         give_memory_back(p);
@@ -139,7 +166,7 @@ GBytes *frame_parser_pull(FrameParser *p)
                         return NULL;
                 data = p->buf->data + p->start;
                 memcpy(&h, data, sizeof h);
-                length = GUINT32_FROM_LE(h.length);
+                length = GUINT32_FROM_LE(h.length) & ~PACKED;
                 if (GUINT32_FROM_LE(h.header_crc) != crc_of(&h, HEADER_CRC_BYTES) ||
                     length > LIMIT_FRAME_PAYLOAD) {
                         skip(p, 1);
@@ -148,13 +175,14 @@ GBytes *frame_parser_pull(FrameParser *p)
                 if (length > left - sizeof h)
                         return NULL;
                 data += sizeof h;
-                if (GUINT32_FROM_LE(h.payload_crc) != crc_of(data, length)) {
+                payload = payload_of(&h, data, length);
+                if (!payload) {
                         skip(p, sizeof h + length);
                         continue;
                 }
                 p->start += sizeof h + length;
                 p->frame_pulled = TRUE;
-                return g_bytes_new(data, length);
+                return payload;
         }
 }
 

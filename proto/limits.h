@@ -6,6 +6,10 @@
 
 /* Frames */
 #define LIMIT_FRAME_PAYLOAD  (512u * 1024u)       /* bytes of one message */
+/* A packed payload unpacks to at most this many times its bytes, and these: a flood costs little more than it
+ * sends. */
+#define LIMIT_PACKED_RATIO   64u
+#define LIMIT_PACKED_FREE    4096u
 #define LIMIT_MESSAGE_MEMORY (4u * 1024u * 1024u) /* what unpacking one message may allocate */
 #define LIMIT_SEND_QUEUE                                                                                     \
         (8u * 1024u * 1024u) /* bytes waiting for a slow peer before the session is reset                    \

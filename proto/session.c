@@ -240,6 +240,7 @@ static ProtobufCBinaryData keep_string(Session *s, const char *string)
         return message_bytes(copy);
 }
 
+/* With room for one more. */
 static ProtobufCBinaryData *keep_list(Session *s, const char *const *list, size_t *ret_count)
 {
         size_t n = list ? g_strv_length((char **)list) : 0;
@@ -278,6 +279,7 @@ Session *session_new(Transport *transport, const struct session_hello *hello,
                 s->hello.tls_fingerprint = message_blob(copy, DIGEST_SIZE);
         }
         s->capabilities = keep_list(s, hello->capabilities, &s->hello.n_capabilities);
+        s->capabilities[s->hello.n_capabilities++] = keep_string(s, CAPABILITY_ZSTD);
         s->hello.capabilities = s->capabilities;
         s->endpoints = keep_list(s, hello->endpoints, &s->hello.n_endpoints);
         s->hello.endpoints = s->endpoints;

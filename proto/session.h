@@ -21,6 +21,7 @@
 
 /* Capabilities that a Hello may name. */
 #define CAPABILITY_PMEM "pmem" /* knows SOURCE_PMEM and SOURCES_CHANGED with a list */
+#define CAPABILITY_ZSTD "zstd" /* unpacks frames; the session itself names and uses it */
 
 typedef struct Session Session;
 

@@ -5,7 +5,7 @@
 
 /* Sending */
 
-static gboolean transmit(Session *s, const Message *m, GError **error)
+static gboolean transmit(Session *s, const Message *m, gboolean pack, GError **error)
 {
         g_autoptr(GBytes) payload = message_pack(m);
         g_autoptr(GBytes) frame = NULL;
@@ -18,7 +18,7 @@ static gboolean transmit(Session *s, const Message *m, GError **error)
                             len, LIMIT_FRAME_PAYLOAD);
                 return FALSE;
         }
-        frame = frame_encode(data, len);
+        frame = pack ? frame_encode_packed(data, len) : frame_encode(data, len);
         transport_send(s->transport, frame);
         return TRUE;
 }
@@ -29,7 +29,7 @@ void session_send_unnumbered(Session *s, Message *m)
 {
         m->id = 0;
         if (s->up && transport_queued(s->transport) < LIMIT_SEND_LOW)
-                transmit(s, m, NULL);
+                transmit(s, m, /* pack= */ FALSE, NULL);
 }
 
 void session_send_hello(Session *s)
@@ -71,7 +71,7 @@ static guint64 send_numbered(Session *s, Message *m, GError **error)
                             "not sent, the other side would refuse it: %s", why);
                 return 0;
         }
-        if (!transmit(s, m, error))
+        if (!transmit(s, m, session_peer_can(s, CAPABILITY_ZSTD), error))
                 return 0;
         s->last_sent_id = m->id;
         if (transport_queued(s->transport) > LIMIT_SEND_QUEUE)

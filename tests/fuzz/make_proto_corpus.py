@@ -6,6 +6,7 @@ usage: make_proto_corpus.py [DIRECTORY]      (default: corpus/ beside this scrip
 """
 import pathlib
 import struct
+import subprocess
 import sys
 import zlib
 
@@ -41,9 +42,13 @@ def message(number, body, ident=1, reply_to=0):
     return msg(*head, (number, body))
 
 
-def frame(payload):
-    head = b"MLT1" + struct.pack("<II", len(payload), zlib.crc32(payload))
+def frame(payload, flags=0):
+    head = b"MLT1" + struct.pack("<II", len(payload) | flags, zlib.crc32(payload))
     return head + struct.pack("<I", zlib.crc32(head)) + payload
+
+
+def packed(payload):
+    return subprocess.run(["zstd", "-q", "--no-check", f"--stream-size={len(payload)}"], input=payload, stdout=subprocess.PIPE, check=True).stdout
 
 
 def step(op, data=b""):
@@ -100,6 +105,10 @@ FRAMES = {
     "huge-length": b"\x10" + b"MLT1" + b"\xff" * 8
                    + struct.pack("<I", zlib.crc32(b"MLT1" + b"\xff" * 8)) + frame(MESSAGES["ping"]),
     "frame-in-frame": b"\xff" + frame(frame(MESSAGES["ping"])),
+    "packed": b"\x20" + frame(packed(MESSAGES["many-empty-items"]), 1 << 31) + frame(MESSAGES["ping"]),
+    "packed-bomb": b"\x20" + frame(packed(bytes(400000)), 1 << 31) + frame(MESSAGES["ping"]),
+    "packed-cut": b"\x20" + frame(packed(MESSAGES["hello"])[:-1], 1 << 31) + frame(MESSAGES["ping"]),
+    "packed-twice": b"\x20" + frame(packed(packed(MESSAGES["data"])), 1 << 31),
     "empty-payload": b"\x08" + frame(b"") * 3,
 }
 

@@ -118,6 +118,7 @@ void feed_hello(struct rig *r, guint32 version, Moult__Role role, gboolean with_
         guint8 nonce[16];
         Message m = MOULT__MESSAGE__INIT;
         Moult__Hello hello = MOULT__HELLO__INIT;
+        ProtobufCBinaryData can = message_bytes(r->peer_can ? r->peer_can : "");
 
         memset(nonce, r->peer_nonce, sizeof nonce);
         hello.version_min = hello.version_max = version;
@@ -125,6 +126,10 @@ void feed_hello(struct rig *r, guint32 version, Moult__Role role, gboolean with_
         hello.nonce = message_blob(nonce, sizeof nonce);
         if (with_echo)
                 hello.echo = message_blob(r->time.last_random, sizeof r->time.last_random);
+        if (r->peer_can) {
+                hello.n_capabilities = 1;
+                hello.capabilities = &can;
+        }
         m.body_case = MOULT__MESSAGE__BODY_HELLO;
         m.hello = &hello;
         memory_transport_feed_frame(r->wire, &m);

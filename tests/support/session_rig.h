@@ -21,6 +21,7 @@ struct rig {
         guint64 next_id;     /* of the peer's messages */
         guint64 first_asked; /* add n: the n-th message of ours */
         guint8 peer_nonce;
+        const char *peer_can; /* the capability that its hello names; or NULL */
         gboolean close_in_lost, close_in_message, ask_again;
         Moult__Message__BodyCase last_message;
 };

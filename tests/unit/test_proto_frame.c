@@ -4,6 +4,7 @@
 #include <criterion/new/assert.h>
 #include <string.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "proto/frame.h"
 #include "proto/limits.h"
@@ -198,4 +199,110 @@ Test(frame, half_one_is_pending_until_it_is_forgotten)
         frame_parser_push(p, d, g_bytes_get_size(f));
         got = frame_parser_pull(p);
         cr_expect(ne(ptr, got, NULL));
+}
+
+/* --- packed --- */
+
+static GBytes *text_of(gsize len)
+{
+        GString *s = g_string_new(NULL);
+
+        while (s->len < len)
+                g_string_append_printf(s, "usr/share/doc/number-%x ",
+                                       g_str_hash(s->str + s->len - MIN(s->len, 30)));
+        g_string_truncate(s, len);
+        return g_string_free_to_bytes(s);
+}
+
+static GBytes *noise_of(gsize len)
+{
+        g_autoptr(GRand) r = g_rand_new_with_seed(5);
+        guint8 *d = g_malloc(len);
+
+        for (gsize i = 0; i < len; i++)
+                d[i] = (guint8)g_rand_int(r);
+        return g_bytes_new_take(d, len);
+}
+
+static gboolean comes_back(GBytes *payload, gsize *ret_frame)
+{
+        g_autoptr(GBytes) f = frame_encode_packed(g_bytes_get_data(payload, NULL), g_bytes_get_size(payload)),
+                          got = NULL;
+        g_autoptr(FrameParser) p = frame_parser_new();
+
+        *ret_frame = g_bytes_get_size(f);
+        frame_parser_push(p, g_bytes_get_data(f, NULL), *ret_frame);
+        got = frame_parser_pull(p);
+        return got && g_bytes_equal(got, payload);
+}
+
+Test(frame, packed_is_smaller_and_the_same_payload_comes_out)
+{
+        static const gsize sizes[] = {0, 1, 255, 256, 4096, 32768, LIMIT_FRAME_PAYLOAD};
+
+        for (gsize i = 0; i < G_N_ELEMENTS(sizes); i++) {
+                g_autoptr(GBytes) text = text_of(sizes[i]), noise = noise_of(sizes[i]);
+                gsize n;
+
+                cr_expect(comes_back(text, &n), "%zu bytes of text", sizes[i]);
+                if (sizes[i] >= 4096)
+                        cr_expect(lt(sz, n, sizes[i] / 2));
+                cr_expect(comes_back(noise, &n), "%zu bytes of noise", sizes[i]);
+                cr_expect(eq(sz, n, sizes[i] + FRAME_HEADER_SIZE), "what does not get smaller goes as it is");
+        }
+}
+
+Test(frame, what_would_unpack_to_too_much_goes_as_it_is)
+{
+        g_autofree guint8 *zeros = g_malloc0(LIMIT_FRAME_PAYLOAD);
+        g_autoptr(GBytes) payload = g_bytes_new_static(zeros, LIMIT_FRAME_PAYLOAD);
+        gsize n;
+
+        cr_expect(comes_back(payload, &n));
+        cr_expect(eq(sz, n, LIMIT_FRAME_PAYLOAD + FRAME_HEADER_SIZE));
+}
+
+/* A frame that says it is packed, with these bytes. */
+static GBytes *forged(const void *stored, gsize len)
+{
+        g_autoptr(GBytes) plain = frame_encode(stored, len);
+        gsize n;
+        guint8 *d = g_bytes_unref_to_data(g_steal_pointer(&plain), &n);
+        guint32 crc;
+
+        d[7] |= 0x80;
+        crc = GUINT32_TO_LE((guint32)crc32(0, d, 12));
+        memcpy(d + 12, &crc, sizeof crc);
+        return g_bytes_new_take(d, n);
+}
+
+static void expect_noise(const void *stored, gsize len, const char *what)
+{
+        g_autoptr(GBytes) f = forged(stored, len), good = frame_encode("after", 5), got = NULL;
+        g_autoptr(FrameParser) p = frame_parser_new();
+
+        frame_parser_push(p, g_bytes_get_data(f, NULL), g_bytes_get_size(f));
+        frame_parser_push(p, g_bytes_get_data(good, NULL), g_bytes_get_size(good));
+        got = frame_parser_pull(p);
+        cr_assert(ne(ptr, got, NULL), "%s", what);
+        cr_expect(eq(sz, g_bytes_get_size(got), 5), "%s", what);
+        cr_expect(eq(u64, frame_parser_noise(p), g_bytes_get_size(f)), "%s", what);
+}
+
+Test(frame, that_cannot_be_unpacked_is_noise_as_a_whole)
+{
+        g_autofree guint8 *zeros = g_malloc0(LIMIT_FRAME_PAYLOAD + 1);
+        guint8 packed[8192], twice[16384];
+        gsize n = ZSTD_compress(packed, sizeof packed, zeros, 4000, 3);
+
+        memcpy(twice, packed, n);
+        memcpy(twice + n, packed, n);
+        expect_noise(packed, n - 1, "cut off");
+        expect_noise(twice, 2 * n, "two frames");
+        expect_noise("", 0, "nothing");
+        expect_noise("plain text", 10, "no frame of zstd's");
+        n = ZSTD_compress(packed, sizeof packed, zeros, 100000, 3);
+        expect_noise(packed, n, "more than its size may become");
+        n = ZSTD_compress(packed, sizeof packed, zeros, LIMIT_FRAME_PAYLOAD + 1, 3);
+        expect_noise(packed, n, "more than a payload");
 }

@@ -507,3 +507,47 @@ Test(session, owner_may_drop_it_in_message_and_the_rest_of_the_bytes_is_not_read
         cr_expect(eq(ptr, r.session, NULL));
         rig_clear(&r);
 }
+
+/* --- packed frames --- */
+
+static guint32 bytes_of_an_answer(const char *capability)
+{
+        static guint8 text[4096];
+        struct rig r;
+        Message m = MOULT__MESSAGE__INIT;
+        Moult__Error e = MOULT__ERROR__INIT;
+        g_autoptr(GBytes) frame = NULL;
+        guint32 n;
+
+        memset(text, 'x', sizeof text);
+        rig_init(&r, MOULT__ROLE__ROLE_HOST);
+        r.peer_can = capability;
+        establish(&r);
+        e.text = message_blob(text, sizeof text);
+        m.body_case = MOULT__MESSAGE__BODY_ERROR;
+        m.error = &e;
+        cr_assert(ne(u64, session_send(r.session, &m), 0));
+        frame = memory_transport_take(r.wire);
+        n = (guint32)g_bytes_get_size(frame);
+        rig_clear(&r);
+        return n;
+}
+
+Test(session, frames_are_packed_for_a_peer_that_says_it_unpacks_them_and_for_no_other)
+{
+        cr_expect(gt(u32, bytes_of_an_answer(NULL), 4096));
+        cr_expect(gt(u32, bytes_of_an_answer("pmem"), 4096));
+        cr_expect(lt(u32, bytes_of_an_answer(CAPABILITY_ZSTD), 1024));
+}
+
+Test(session, says_that_it_unpacks_frames)
+{
+        struct rig r;
+        g_autoptr(Message) m = NULL;
+
+        rig_init(&r, MOULT__ROLE__ROLE_HOST);
+        m = take(&r);
+        cr_assert(eq(sz, m->hello->n_capabilities, 1));
+        cr_expect(zero(int, memcmp(m->hello->capabilities[0].data, CAPABILITY_ZSTD, 4)));
+        rig_clear(&r);
+}
