@@ -9,10 +9,9 @@
 
 #include "common/error.h"
 
-/* What lies on top at "/PATH". */
-static const struct mount *top_at(const MountTable *t, const char *path)
+/* What lies on top at @point. */
+static const struct mount *top_at(const MountTable *t, const char *point)
 {
-        g_autofree char *point = g_strconcat("/", path, NULL);
         for (guint i = mount_table_size(t); i > 0; i--)
                 if (g_str_equal(mount_table_get(t, i - 1)->point, point))
                         return mount_table_get(t, i - 1);
@@ -27,23 +26,48 @@ static gboolean has_peer(const MountTable *t, guint64 peer_group)
         return FALSE;
 }
 
+static gboolean is_seen(const MountTable *own, const MountTable *machine, const char *point)
+{
+        const struct mount *m = top_at(own, point);
+        return m != NULL && m->shared && has_peer(machine, m->peer_group);
+}
+
 const char *merge_reach_hidden(const Target *t, const MountTable *own, const MountTable *machine)
 {
         for (guint i = 0; i < target_n_merges(t); i++) {
                 struct target_merge merge = target_get_merge(t, i);
-                const struct mount *m = top_at(own, merge.mount);
-                if (m == NULL || !m->shared || !has_peer(machine, m->peer_group))
+                g_autofree char *point = g_strconcat("/", merge.mount, NULL);
+                if (!is_seen(own, machine, point))
                         return merge.path;
         }
         return NULL;
 }
 
-gboolean merge_reach_check(const Target *t, GError **error)
+/* REACH_HIDDEN: another namespace; the mounts were not compared. */
+static enum merge_reach compare_namespaces(void)
 {
         struct stat ours, init;
+        if (stat("/proc/self/ns/mnt", &ours) < 0 || stat("/proc/1/ns/mnt", &init) < 0)
+                return REACH_UNKNOWN;
+        return ours.st_ino == init.st_ino && ours.st_dev == init.st_dev ? REACH_SAME : REACH_HIDDEN;
+}
+
+enum merge_reach merge_reach_of_root(void)
+{
+        enum merge_reach reach = compare_namespaces();
+        if (reach != REACH_HIDDEN)
+                return reach;
+        g_autoptr(MountTable) own = mount_table_load(NULL);
+        g_autoptr(MountTable) machine = mount_table_load_file("/proc/1/mountinfo", NULL);
+        if (own == NULL || machine == NULL)
+                return REACH_UNKNOWN;
+        return is_seen(own, machine, "/") ? REACH_SHARED : REACH_HIDDEN;
+}
+
+gboolean merge_reach_check(const Target *t, GError **error)
+{
         /* Where process 1 cannot be looked at, there is no other namespace that we could compare with. */
-        if (stat("/proc/self/ns/mnt", &ours) < 0 || stat("/proc/1/ns/mnt", &init) < 0 ||
-            (ours.st_ino == init.st_ino && ours.st_dev == init.st_dev))
+        if (compare_namespaces() != REACH_HIDDEN)
                 return TRUE;
         g_autoptr(MountTable) own = mount_table_load(error);
         g_autoptr(MountTable) machine =

@@ -9,6 +9,11 @@
  * NULL: there is none. Owned by @t. Pure. */
 const char *merge_reach_hidden(const Target *t, const MountTable *own, const MountTable *machine);
 
+/* Whether this process has another mount namespace than process 1, and whether what it mounts in its own root
+ * is seen there all the same. */
+enum merge_reach { REACH_UNKNOWN, REACH_SAME, REACH_SHARED, REACH_HIDDEN };
+enum merge_reach merge_reach_of_root(void);
+
 /* REFUSED with what to change if the machine (the namespace of process 1) would not see the merges of @t
  * below its root.
  */

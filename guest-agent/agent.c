@@ -27,7 +27,7 @@ struct Agent {
         Worker *worker; /* small writes */
         Peers *peers;
         Pushes *pushes;
-        TreeAnswers *tree;
+        LookAnswers *tree, *facts; /* a question about the tree may take minutes */
         struct methods methods;
         LinkPort *port;
         LinkTls *tls;
@@ -281,9 +281,15 @@ Agent *agent_new(struct agent_config *config, const OwnProgram *own, const struc
         a->peers = make_peers(a);
         struct pushes_events pushes_events = make_pushes_events(a);
         a->pushes = pushes_new(config, a->peers, &pushes_events, a);
-        a->tree = tree_answers_new(config->root);
-        a->methods = (struct methods){
-                a->pushes, a->peers, a->tree, agent_software(), a->boot_id, g_get_monotonic_time(), FALSE};
+        a->tree = look_answers_new(config);
+        a->facts = look_answers_new(config);
+        a->methods = (struct methods){.pushes = a->pushes,
+                                      .peers = a->peers,
+                                      .tree = a->tree,
+                                      .facts = a->facts,
+                                      .software = agent_software(),
+                                      .boot_id = a->boot_id,
+                                      .started_us = g_get_monotonic_time()};
         return g_steal_pointer(&a);
 }
 
@@ -292,7 +298,8 @@ void agent_free(Agent *a)
         if (!a)
                 return;
         pushes_free(a->pushes);
-        tree_answers_free(a->tree);
+        look_answers_free(a->tree);
+        look_answers_free(a->facts);
         command_socket_free(a->socket);
         link_port_free(a->port);
         link_tls_free(a->tls);

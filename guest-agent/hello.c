@@ -1,6 +1,7 @@
 /* guest-agent/hello.c - what this agent says of itself. */
 #include "guest-agent/hello.h"
 
+#include "common/fault.h"
 #include "guest-agent/version.h"
 #include "proto/limits.h"
 
@@ -15,14 +16,15 @@ char *agent_boot_id(void)
 
 struct session_hello agent_hello(const char *boot_id, const TlsIdentity *identity)
 {
-        static const char *const capabilities[] = {CAPABILITY_PMEM, NULL};
+        static const char *const all[] = {CAPABILITY_PMEM, CAPABILITY_FACTS, NULL};
+        static const char *const old[] = {CAPABILITY_PMEM, NULL};
 
         return (struct session_hello){
                 .role = MOULT__ROLE__ROLE_AGENT,
                 .software = agent_software(),
                 .boot_id = boot_id,
                 .hostname = g_get_host_name(),
-                .capabilities = capabilities,
+                .capabilities = fault_skip("agent-facts") ? old : all, /* as an older agent */
                 .tls_fingerprint = tls_identity_fingerprint(identity),
         };
 }

@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "common/events.h"
+#include "guest-agent/push_state.h"
 #include "proto/limits.h"
 
 /* The host answers a request from what it has at hand. */
@@ -46,7 +47,16 @@ static void act_stale_query(const struct methods *x, Peer *p, const Message *m)
 
 static void act_tree(const struct methods *x, Peer *p, const Message *m)
 {
-        tree_answers_reply(x->tree, ticket_new(p, m), m);
+        look_answers_reply(x->tree, ticket_new(p, m), m, MOULT__TRANSACTION_PHASE__PHASE_NONE);
+}
+
+static void act_facts(const struct methods *x, Peer *p, const Message *m)
+{
+        Moult__TransactionState *s = pushes_state(x->pushes);
+
+        look_answers_reply(x->facts, ticket_new(p, m), m,
+                           s ? s->phase : MOULT__TRANSACTION_PHASE__PHASE_NONE);
+        push_state_free(s);
 }
 
 static void act_rollback(const struct methods *x, Peer *p, const Message *m)
@@ -132,6 +142,7 @@ static const struct method methods_table[] = {
         {BODY(STALE_QUERY), "stale-query", HOST | COMMAND, FALSE, act_stale_query},
         {BODY(TREE_QUERY), "tree-query", HOST, FALSE, act_tree},
         {BODY(TREE_READ), "tree-read", HOST, FALSE, act_tree},
+        {BODY(FACTS_QUERY), "facts-query", HOST, TRUE, act_facts},
         {BODY(STATUS_QUERY), "status-query", HOST | COMMAND, TRUE, act_status_query},
         {BODY(UPGRADE_REQUEST), "upgrade-request", COMMAND, FALSE, act_upgrade_request},
 };

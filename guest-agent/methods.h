@@ -6,12 +6,12 @@
 
 #include "guest-agent/peers.h"
 #include "guest-agent/push.h"
-#include "guest-agent/tree_answers.h"
+#include "guest-agent/look_answers.h"
 
 struct methods {
         Pushes *pushes;
         Peers *peers;
-        TreeAnswers *tree;
+        LookAnswers *tree, *facts;
         const char *software, *boot_id;
         gint64 started_us; /* monotonic */
         gboolean stopping; /* nothing new is begun */

@@ -12,6 +12,7 @@ struct guest_status {
         gboolean connected;    /* a session stands now */
         const char *transport; /* "virtio-serial", "tls", or NULL; static text */
         gboolean qmp;          /* the hypervisor's control socket answers */
+        gboolean tells_facts;  /* its agent knows FactsQuery */
 };
 
 /* Runs exactly once. @history is valid during the call; NULL with @error (TIMEOUT: the guest does not

@@ -22,6 +22,7 @@ static const struct {
         {BODY(STALE_QUERY), HOST | COMMAND, BODY(STALE_REPORT)},
         {BODY(TREE_QUERY), HOST, BODY(TREE_PAGE)},
         {BODY(TREE_READ), HOST, BODY(TREE_DATA)},
+        {BODY(FACTS_QUERY), HOST, BODY(FACTS)},
         {BODY(STATE), AGENT, BODY(_NOT_SET)}, /* as a notice: the state has changed */
         {BODY(FETCH), AGENT, BODY(DATA)},
         {BODY(UPGRADE_REQUEST), AGENT | COMMAND, BODY(ACK)},

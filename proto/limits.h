@@ -54,6 +54,12 @@
 #define LIMIT_TREE_ITEMS 256u /* of one question, and of one answer */
 #define LIMIT_TREE_GLOBS 256u
 
+/* What an agent tells of its guest */
+#define LIMIT_FACTS_KEYS   1024u
+#define LIMIT_FACTS_PLACES 16u
+#define LIMIT_FACTS_WORD   255u /* a kernel's release, a label, a file system's type */
+#define LIMIT_CLOCK_US     UINT64_C(253402300800000000) /* the end of the year 9999 */
+
 /* Packs */
 #define LIMIT_MANIFEST_BYTES (256u * 1024u * 1024u)
 #define LIMIT_MANIFEST_MEMORY                                                                                \

@@ -121,6 +121,20 @@ static const struct field_limit field_limits[] = {
         ONE(tree_read, path, 1, LIMIT_PATH_BYTES, PATH),
         ROW(tree_data, bytes, 0, LIMIT_DATA_BYTES, 1, BLOB, TRUE),
 
+        ANY(facts, software, LIMIT_SOFTWARE),
+        ANY(facts, kernel, LIMIT_FACTS_WORD),
+        REP(facts, keys, LIMIT_FACTS_KEYS, DIGEST_SIZE, BLOB),
+        ANY(facts, keys_problem, LIMIT_TEXT),
+        SUB(facts, places, LIMIT_FACTS_PLACES),
+        ANY(facts, lockdown, LIMIT_FACTS_WORD),
+        ANY(facts, unsettled, LIMIT_TEXT),
+        ANY(facts, state_problem, LIMIT_TEXT),
+        ANY(facts, selinux, LIMIT_FACTS_WORD),
+        ANY(facts, apparmor, LIMIT_FACTS_WORD),
+        ANY(facts, label, LIMIT_FACTS_WORD),
+        ANY(facts_place, point, LIMIT_PATH_BYTES + 1),
+        ANY(facts_place, type, LIMIT_FACTS_WORD),
+
         ONE(fetch, manifest_digest, DIGEST_SIZE, DIGEST_SIZE, BLOB),
         ROW(data, bytes, 0, LIMIT_DATA_BYTES, 1, BLOB, TRUE),
         REP(upgrade_request, paths, LIMIT_SELECTION, LIMIT_PATH_BYTES + 1, PATH),
@@ -345,6 +359,20 @@ static const char *stale_report_refusal(const Moult__StaleReport *r)
         return NULL;
 }
 
+static const char *facts_refusal(const Moult__Facts *f)
+{
+        for (size_t i = 0; i < f->n_keys; i++)
+                if (f->keys[i].len != DIGEST_SIZE)
+                        return "facts.keys: not the size of an id";
+        for (size_t i = 0; i < f->n_places; i++)
+                if (f->places[i]->free_bytes > f->places[i]->size_bytes ||
+                    f->places[i]->free_inodes > f->places[i]->inodes)
+                        return "facts_place: more is free than there is";
+        if (f->clock_us > LIMIT_CLOCK_US)
+                return "facts.clock_us: after the year 9999";
+        return NULL;
+}
+
 static const char *fetch_refusal(const Moult__Fetch *f)
 {
         if (f->length == 0 || f->length > LIMIT_FETCH_BYTES)
@@ -391,6 +419,8 @@ static const char *body_refusal(const Moult__Message *m)
                 return data_refusal(m->data);
         case MOULT__MESSAGE__BODY_UPGRADE_REQUEST:
                 return upgrade_request_refusal(m->upgrade_request);
+        case MOULT__MESSAGE__BODY_FACTS:
+                return facts_refusal(m->facts);
         case MOULT__MESSAGE__BODY_STALE_REPORT:
                 return stale_report_refusal(m->stale_report);
         case MOULT__MESSAGE__BODY_STATUS:

@@ -20,8 +20,9 @@
 #include "proto/transport.h"
 
 /* Capabilities that a Hello may name. */
-#define CAPABILITY_PMEM "pmem" /* knows SOURCE_PMEM and SOURCES_CHANGED with a list */
-#define CAPABILITY_ZSTD "zstd" /* unpacks frames; the session itself names and uses it */
+#define CAPABILITY_PMEM  "pmem"  /* knows SOURCE_PMEM and SOURCES_CHANGED with a list */
+#define CAPABILITY_ZSTD  "zstd"  /* unpacks frames; the session itself names and uses it */
+#define CAPABILITY_FACTS "facts" /* answers FactsQuery */
 
 typedef struct Session Session;
 

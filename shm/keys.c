@@ -219,6 +219,12 @@ unsigned trust_store_count(const TrustStore *t)
         return t->keys->len;
 }
 
+const uint8_t *trust_store_id(const TrustStore *t, unsigned i)
+{
+        g_assert(i < t->keys->len);
+        return g_array_index(t->keys, struct trusted_key, i).id;
+}
+
 static const struct trusted_key *trust_find(const TrustStore *t, const uint8_t id[static DIGEST_SIZE])
 {
         for (guint i = 0; i < t->keys->len; i++) {

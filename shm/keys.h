@@ -28,6 +28,8 @@ TrustStore *trust_store_load(const char *dir, GError **error);
 void trust_store_free(TrustStore *t);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TrustStore, trust_store_free)
 unsigned trust_store_count(const TrustStore *t);
+/* The id of key @i of trust_store_count(): SHA-256 of the raw public key. Owned by @t. */
+const uint8_t *trust_store_id(const TrustStore *t, unsigned i);
 bool trust_store_has(const TrustStore *t, const uint8_t key_id[static DIGEST_SIZE]);
 /* True if @sig over @data was made by the trusted key with this id. */
 bool trust_store_verify(const TrustStore *t, const uint8_t key_id[static DIGEST_SIZE], const void *data,

@@ -107,6 +107,24 @@ static gboolean is_newest_decided(Upgrade *u, const Generation *g, gboolean *ret
         return TRUE;
 }
 
+gboolean upgrade_boot_count(Upgrade *u, guint64 *ret_generation, guint *ret_begun, gboolean *ret_good,
+                            GError **error)
+{
+        g_autoptr(GError) why = NULL;
+        g_autoptr(Generation) g = history_newest_committed(u, &why);
+        g_autofree char *boots = NULL;
+        if (why != NULL) {
+                g_propagate_error(error, g_steal_pointer(&why));
+                return FALSE;
+        }
+        boots = g != NULL ? read_boots(g, error) : g_strdup("");
+        if (boots == NULL)
+                return FALSE;
+        *ret_generation = g != NULL ? g->number : 0;
+        *ret_begun = boots_count(boots, ret_good);
+        return TRUE;
+}
+
 gboolean upgrade_boot_is_good(Upgrade *u, GError **error)
 {
         static const guint8 no_push[16];

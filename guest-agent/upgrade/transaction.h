@@ -96,6 +96,10 @@ gboolean upgrade_forget_interrupted(Upgrade *u, char **ret_text, GError **error)
  * hooks decide whether it was a good one; HEALTH: roll it back. May be called beside another engine,
  * read-only. */
 gboolean upgrade_boot_is_good(Upgrade *u, GError **error);
+/* Of the newest committed generation (0: there is none): how many starts of the machine were begun with it,
+ * and whether one was good. May be called beside another engine, read-only. */
+gboolean upgrade_boot_count(Upgrade *u, guint64 *ret_generation, guint *ret_begun, gboolean *ret_good,
+                            GError **error);
 /* State of a finished or running push from the history (idempotent commands after a restart), or NULL. */
 Moult__TransactionState *upgrade_find_push(Upgrade *u, const guint8 push_id[static 16]);
 

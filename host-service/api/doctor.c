@@ -1,14 +1,17 @@
-/* host-service/api/doctor.c - GET /v1/doctor: what is wrong with this host, or with one VM. */
+/* host-service/api/doctor.c - GET /v1/doctor: what is wrong with this host, or with one VM.
+ *
+ * Of a VM its agent is asked as well, where it has a session and knows the question; so the answer comes
+ * later, and comes in any case. */
 #include "host-service/api/call.h"
+#include "host-service/api/doctor_guest.h"
 #include "host-service/doctor/facts.h"
+#include "proto/limits.h"
 
-static JsonObject *report_json(const char *vm, const GPtrArray *findings)
+#define ASK_TIMEOUT_MS 30000u
+
+static void add_checks(JsonArray *a, const GPtrArray *findings, DoctorSeverity *worst)
 {
-        JsonObject *o = json_object_new();
-        JsonArray *a = json_array_new();
-        DoctorSeverity worst = DOCTOR_OK;
-
-        for (guint i = 0; i < findings->len; i++) {
+        for (guint i = 0; findings && i < findings->len; i++) {
                 const DoctorFinding *f = findings->pdata[i];
                 JsonObject *one = json_object_new();
 
@@ -17,42 +20,131 @@ static JsonObject *report_json(const char *vm, const GPtrArray *findings)
                 json_object_set_text(one, "found", f->severity ? f->found : NULL);
                 json_object_set_text(one, "action", f->severity ? f->action : NULL);
                 json_array_add_object_element(a, one);
-                worst = MAX(worst, f->severity);
+                *worst = MAX(*worst, f->severity);
         }
+}
+
+/* @guest and @facts: NULL for a host, and where no agent was asked. */
+static JsonObject *report_json(const char *vm, const GPtrArray *findings, const GPtrArray *guest,
+                               const struct guest_facts *facts)
+{
+        JsonObject *o = json_object_new();
+        JsonArray *a = json_array_new();
+        DoctorSeverity worst = DOCTOR_OK;
+
+        add_checks(a, findings, &worst);
+        add_checks(a, guest, &worst);
         json_object_set_text(o, "vm", vm);
         json_object_set_string_member(o, "worst", doctor_severity_name(worst));
         json_object_set_array_member(o, "checks", a);
+        if (facts && facts->told)
+                json_object_set_object_member(o, "guest", doctor_guest_json(facts));
+        else
+                json_object_set_null_member(o, "guest");
         return o;
 }
 
+static struct facts_sources sources_of(const Api *api)
+{
+        const struct api_config *config = &api->config;
+
+        return (struct facts_sources){.env = api->env,
+                                      .catalogue = api->catalogue,
+                                      .guests = api->guests,
+                                      .state_dir = config->state_dir,
+                                      .trust_dir = config->trust_dir,
+                                      .audit = config->audit,
+                                      .wants_immutable = config->immutable_packs,
+                                      .listens_for_agents = config->tls_listen != NULL};
+}
+
+/* --- a VM --- */
+
+struct visit {
+        struct api_call *call;
+        struct vm_facts vm;
+        struct guest_facts guest;
+};
+
+static void visit_free(struct visit *v)
+{
+        vm_facts_clear(&v->vm);
+        guest_facts_clear(&v->guest);
+        g_free(v);
+}
+
+static void visit_answer(struct visit *v)
+{
+        g_autoptr(GPtrArray) findings = doctor_judge_vm(&v->vm);
+        g_autoptr(GPtrArray) guest = v->vm.connected ? doctor_judge_guest(&v->guest) : NULL;
+
+        call_answer(v->call, SOUP_STATUS_OK, report_json(v->vm.vm->name, findings, guest, &v->guest));
+}
+
+static void on_facts(const Moult__Message *answer, const GError *error, gpointer user)
+{
+        struct visit *v = user;
+
+        if (v->call->api) {
+                v->guest.told = answer ? answer->facts : NULL;
+                v->guest.problem = answer ? NULL : g_strdup(error->message);
+                v->guest.answered_us = host_wall_us(v->call->api->env);
+                visit_answer(v);
+        }
+        call_done(v->call);
+        visit_free(v);
+}
+
+static void visit_ask(struct visit *v)
+{
+        Moult__FactsQuery query = MOULT__FACTS_QUERY__INIT;
+        Moult__Message question = MOULT__MESSAGE__INIT;
+        const struct guest_view *g = v->call->api->guests;
+
+        question.body_case = MOULT__MESSAGE__BODY_FACTS_QUERY;
+        question.facts_query = &query;
+        v->guest.asked_us = host_wall_us(v->call->api->env);
+        call_later(v->call);
+        g->ops->ask(g->self, v->vm.vm->name, &question, LIMIT_FRAME_PAYLOAD, ASK_TIMEOUT_MS, on_facts, v);
+}
+
+static gboolean visit(struct api_call *call, const char *vm, GError **error)
+{
+        const struct facts_sources sources = sources_of(call->api);
+        struct visit *v = g_new0(struct visit, 1);
+        struct guest_status status = {0};
+
+        v->call = call;
+        if (!facts_of_vm(&sources, vm, &v->vm, error) || !facts_for_guest(&sources, &v->guest, error)) {
+                visit_free(v);
+                return FALSE;
+        }
+        sources.guests->ops->status(sources.guests->self, vm, &status);
+        if (v->vm.connected && status.tells_facts) {
+                visit_ask(v);
+                return TRUE;
+        }
+        v->guest.older = v->vm.connected;
+        visit_answer(v);
+        visit_free(v);
+        return TRUE;
+}
+
+/* --- both --- */
+
 gboolean api_doctor_get(struct api_call *call, GError **error)
 {
-        const struct api_config *config = &call->api->config;
-        const struct facts_sources sources = {.env = call->api->env,
-                                              .catalogue = call->api->catalogue,
-                                              .guests = call->api->guests,
-                                              .state_dir = config->state_dir,
-                                              .trust_dir = config->trust_dir,
-                                              .audit = config->audit,
-                                              .wants_immutable = config->immutable_packs,
-                                              .listens_for_agents = config->tls_listen != NULL};
+        const struct facts_sources sources = sources_of(call->api);
         const char *vm = g_hash_table_lookup(call->query, "vm");
         g_autoptr(GPtrArray) findings = NULL;
+        struct host_facts f = {0};
 
-        if (vm) {
-                struct vm_facts f = {0};
-
-                if (facts_of_vm(&sources, vm, &f, error))
-                        findings = doctor_judge_vm(&f);
-                vm_facts_clear(&f);
-        } else {
-                struct host_facts f = {0};
-
-                if (facts_of_host(&sources, &f, error))
-                        findings = doctor_judge_host(&f);
-                host_facts_clear(&f);
-        }
+        if (vm)
+                return visit(call, vm, error);
+        if (facts_of_host(&sources, &f, error))
+                findings = doctor_judge_host(&f);
+        host_facts_clear(&f);
         if (findings)
-                call_answer(call, SOUP_STATUS_OK, report_json(vm, findings));
+                call_answer(call, SOUP_STATUS_OK, report_json(NULL, findings, NULL, NULL));
         return findings != NULL;
 }

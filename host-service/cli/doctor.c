@@ -27,6 +27,16 @@ static void print_checks(Cli *cli, JsonArray *checks, gboolean all)
                 fprintf(cli->out, "nothing is wrong (%u checks)\n", json_array_get_length(checks));
 }
 
+/* What runs in the VM, in one line; nothing for a host, or if its agent told nothing. */
+static void print_guest(Cli *cli, JsonObject *report)
+{
+        if (!json_text(report, "guest.software"))
+                return;
+        fprintf(cli->out, "guest    %s, Linux %s, clock %+.3f s\n", json_text(report, "guest.software"),
+                json_text(report, "guest.kernel.release") ? json_text(report, "guest.kernel.release") : "?",
+                (double)json_number(report, "guest.clock_offset_ms") / 1000);
+}
+
 /* TRUE if @node is a report that can be printed: an array of objects with texts. */
 static gboolean is_report(JsonObject *o)
 {
@@ -57,8 +67,11 @@ static ExitCode diagnose(Cli *cli, const char *vm, gboolean all, GError **error)
                         "moultd's answer is no report: it is of another version than this command");
                 return EXIT_CODE_INTERNAL;
         }
-        if (!output_machine(cli, report))
+        if (!output_machine(cli, report)) {
                 print_checks(cli, json_list(json_node_get_object(report), "checks"), all);
+                if (all)
+                        print_guest(cli, json_node_get_object(report));
+        }
         worst = json_text(json_node_get_object(report), "worst");
         return !strcmp(worst, "ok") || !strcmp(worst, "notice") ? EXIT_CODE_OK : EXIT_CODE_INTERNAL;
 }

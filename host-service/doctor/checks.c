@@ -1,17 +1,11 @@
-/* host-service/doctor/checks.c - what is wrong, and what to do. docs/operation.md has the ids. */
+/* host-service/doctor/checks.c - what is wrong as the host sees it, and what to do.
+ * docs/operation.md has the ids. */
 #include "host-service/doctor/checks.h"
 
 #define MIB                (1024.0 * 1024.0)
 #define OPEN_FILES_PER_VM  4u
 #define OPEN_FILES_OF_OURS 256u
 #define AWAY_LONG_US       (24 * G_TIME_SPAN_HOUR)
-
-const char *doctor_severity_name(DoctorSeverity s)
-{
-        static const char *const names[DOCTOR_SEVERITY_MAX] = {"ok", "notice", "warning", "error"};
-
-        return names[s];
-}
 
 void host_facts_clear(struct host_facts *f)
 {
@@ -27,14 +21,6 @@ void vm_facts_clear(struct vm_facts *f)
 {
         vm_record_free(f->vm);
         push_record_free(f->last);
-}
-
-static void append_names(GString *found, const GPtrArray *names)
-{
-        for (guint i = 0; i < names->len && i < 10; i++)
-                g_string_append_printf(found, "%s%s", i ? ", " : "", (const char *)names->pdata[i]);
-        if (names->len > 10)
-                g_string_append_printf(found, " and %u more", names->len - 10);
 }
 
 /* --- the host --- */
@@ -104,7 +90,7 @@ static DoctorSeverity packs_there(const struct host_facts *f, GString *found)
         if (f->packs_missing->len == 0)
                 return DOCTOR_OK;
         g_string_append(found, "not in the store: ");
-        append_names(found, f->packs_missing);
+        doctor_append_names(found, f->packs_missing);
         return DOCTOR_ERROR;
 }
 
@@ -139,7 +125,7 @@ static DoctorSeverity tokens_ending(const struct host_facts *f, GString *found)
         if (f->tokens_ending->len == 0)
                 return DOCTOR_OK;
         g_string_append(found, "over within a week: ");
-        append_names(found, f->tokens_ending);
+        doctor_append_names(found, f->tokens_ending);
         return DOCTOR_NOTICE;
 }
 
@@ -168,8 +154,8 @@ static DoctorSeverity agent_session(const struct vm_facts *f, GString *found)
         static const char *const why[] = {
                 [SOCKET_NONE] = "it comes over the network, and has not",
                 [SOCKET_MISSING] =
-                        "the socket of its port is not there: the VM is off, or its port has another "
-                        "path",
+                        ("the socket of its port is not there: the VM is off, or its port has another "
+                         "path"),
                 [SOCKET_OTHER] = "what is at the path of its port is no socket",
                 [SOCKET_FORBIDDEN] = "moultd may not write to the socket of its port",
                 [SOCKET_THERE] = "QEMU has its port, and no agent answers in the guest",
@@ -205,8 +191,8 @@ static DoctorSeverity qmp_answers(const struct vm_facts *f, GString *found)
 {
         static const char *const why[] = {
                 [SOCKET_NONE] =
-                        "the VM was added without a QMP socket: packs go over the agent's session, not "
-                        "through shared memory",
+                        ("the VM was added without a QMP socket: packs go over the agent's session, not "
+                         "through shared memory"),
                 [SOCKET_MISSING] =
                         "the QMP socket is not there: the VM is off, or the socket has another path",
                 [SOCKET_OTHER] = "what is at the path of the QMP socket is no socket",
@@ -274,47 +260,28 @@ static const struct {
 
 /* --- both --- */
 
-static void finding_free(gpointer data)
-{
-        DoctorFinding *f = data;
-
-        g_free(f->found);
-        g_free(f);
-}
-
-static void add(GPtrArray *list, const char *id, DoctorSeverity severity, GString *found, const char *action)
-{
-        DoctorFinding *f = g_new0(DoctorFinding, 1);
-
-        f->id = id;
-        f->severity = severity;
-        f->found = g_string_free(found, FALSE);
-        f->action = action;
-        g_ptr_array_add(list, f);
-}
-
 GPtrArray *doctor_judge_host(const struct host_facts *f)
 {
-        GPtrArray *list = g_ptr_array_new_with_free_func(finding_free);
+        GPtrArray *list = doctor_findings_new();
 
         for (guint i = 0; i < G_N_ELEMENTS(host_checks); i++) {
                 GString *found = g_string_new(NULL);
                 DoctorSeverity s = host_checks[i].look(f, found);
 
-                add(list, host_checks[i].id, s, found, host_checks[i].action);
+                doctor_add(list, host_checks[i].id, s, found, host_checks[i].action);
         }
         return list;
 }
 
 GPtrArray *doctor_judge_vm(const struct vm_facts *f)
 {
-        GPtrArray *list = g_ptr_array_new_with_free_func(finding_free);
+        GPtrArray *list = doctor_findings_new();
 
         for (guint i = 0; i < G_N_ELEMENTS(vm_checks); i++) {
                 GString *found = g_string_new(NULL);
                 DoctorSeverity s = vm_checks[i].look(f, found);
 
-                add(list, vm_checks[i].id, s, found, vm_checks[i].action);
+                doctor_add(list, vm_checks[i].id, s, found, vm_checks[i].action);
         }
         return list;
 }

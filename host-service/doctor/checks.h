@@ -1,14 +1,12 @@
-/* host-service/doctor/checks.h - what is wrong with this host or a VM, and what to do: a table of pure
- * checks.
+/* host-service/doctor/checks.h - what is wrong with this host or a VM as the host sees it, and what to do: a
+ * table of pure checks. What only the guest knows: guest_checks.h.
  *
- * Ids are stable, as those of events are. doctor/facts.h gathers what they look at. */
+ * doctor/facts.h gathers what they look at. */
 #pragma once
 
 #include "host-service/catalogue/pushes.h"
 #include "host-service/catalogue/vms.h"
-
-typedef enum { DOCTOR_OK, DOCTOR_NOTICE, DOCTOR_WARNING, DOCTOR_ERROR, DOCTOR_SEVERITY_MAX } DoctorSeverity;
-const char *doctor_severity_name(DoctorSeverity s);
+#include "host-service/doctor/finding.h"
 
 struct host_facts {
         guint trusted_keys;
@@ -39,13 +37,6 @@ struct vm_facts {
         gint64 now_us;
 };
 void vm_facts_clear(struct vm_facts *f);
-
-typedef struct {
-        const char *id;
-        DoctorSeverity severity;
-        char *found;        /* owned; for people; empty if all is well */
-        const char *action; /* static */
-} DoctorFinding;
 
 /* One finding for each check, in the order of the table. Owned by the caller. */
 GPtrArray *doctor_judge_host(const struct host_facts *f);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -168,4 +169,20 @@ gboolean facts_of_vm(const struct facts_sources *s, const char *vm, struct vm_fa
                         ret->last = catalogue_push_get(s->catalogue, p->operation, vm, NULL);
         }
         return TRUE;
+}
+
+gboolean facts_for_guest(const struct facts_sources *s, struct guest_facts *ret, GError **error)
+{
+        g_autoptr(GPtrArray) releases = catalogue_release_list(s->catalogue, NULL, error);
+
+        ret->releases = doctor_releases_new();
+        for (guint i = 0; releases && i < releases->len; i++) {
+                const ReleaseRecord *r = releases->pdata[i];
+                struct doctor_release *one = g_new0(struct doctor_release, 1);
+
+                one->name = g_strdup_printf("%s %s", r->name, r->version);
+                memcpy(one->key_id, r->key_id, sizeof one->key_id);
+                g_ptr_array_add(ret->releases, one);
+        }
+        return releases != NULL;
 }

@@ -4,6 +4,7 @@
 
 #include "host-service/audit_log.h"
 #include "host-service/doctor/checks.h"
+#include "host-service/doctor/guest_checks.h"
 #include "host-service/guest_view.h"
 
 struct facts_sources {
@@ -19,3 +20,5 @@ struct facts_sources {
 gboolean facts_of_host(const struct facts_sources *s, struct host_facts *ret, GError **error);
 /* NOT_FOUND. */
 gboolean facts_of_vm(const struct facts_sources *s, const char *vm, struct vm_facts *ret, GError **error);
+/* What the host adds to what a guest tells: its releases. guest_facts_clear() afterwards, also on failure. */
+gboolean facts_for_guest(const struct facts_sources *s, struct guest_facts *ret, GError **error);

@@ -460,6 +460,13 @@ static const struct guests_events guests_events = {
 
 /* --- what the API asks --- */
 
+static Session *any_session(PushManager *m, const char *vm)
+{
+        Session *s = guests_session(m->guests, vm, GUEST_SESSION_SERIAL);
+
+        return s ? s : guests_session(m->guests, vm, GUEST_SESSION_TLS);
+}
+
 static void view_status(gpointer self, const char *vm, struct guest_status *ret)
 {
         PushManager *m = self;
@@ -469,13 +476,7 @@ static void view_status(gpointer self, const char *vm, struct guest_status *ret)
         ret->connected = serial || tls;
         ret->transport = serial ? "virtio-serial" : tls ? "tls" : NULL;
         ret->qmp = vm_notes_qmp_answers(m->notes, vm);
-}
-
-static Session *any_session(PushManager *m, const char *vm)
-{
-        Session *s = guests_session(m->guests, vm, GUEST_SESSION_SERIAL);
-
-        return s ? s : guests_session(m->guests, vm, GUEST_SESSION_TLS);
+        ret->tells_facts = ret->connected && session_peer_can(any_session(m, vm), CAPABILITY_FACTS);
 }
 
 static void view_history(gpointer self, const char *vm, guint n, guint timeout_ms, guest_history_func done,

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes the seed corpora of the fuzz targets frame, message and session.
+"""Writes the seed corpora of the fuzz targets frame, message, session and facts.
 
 Run it after a change of proto/channel.proto that a fuzzer should know of; the files are committed.
 usage: make_proto_corpus.py [DIRECTORY]      (default: corpus/ beside this script)
@@ -60,6 +60,11 @@ RAW, FRAMED, NUMBERED, TIME, AWAY_UP, HELLO, ASK, DRAIN, CLOSE = range(9)
 ITEM = msg((1, b"usr/bin/a"), (2, 2), (4, b"why"), (5, b"/"), (6, 4096), (7, b"coreutils"))
 STATE = msg((1, PUSH_ID), (2, DIGEST), (3, 3), (5, b"text"), (6, 1), (7, 10), (8, 5), (9, 3), (10, 2), (11, 1), (13, 1))
 HELLO_BODY = msg((1, 1), (2, 1), (3, NONCE), (5, 2), (6, b"zstd"), (7, b"moult-agent 0.1.0"), (9, b"web-1"))
+PLACE = msg((1, b"/"), (2, b"ext4"), (4, 1 << 30), (5, 1 << 20), (6, 65536), (7, 100), (8, 1))
+FACTS = msg((1, b"moult-agent 0.1.0"), (2, 1), (3, 1700000000000000), (4, b"6.1.0"), (5, DIGEST), (6, b"x.pub: no key"), (7, PLACE),
+            (7, msg((1, b"/usr"), (2, b"erofs"), (3, 1))), (8, 1), (9, 2), (10, 3), (11, 2), (12, 1), (13, 2), (14, 1), (15, b"integrity"),
+            (16, 1), (17, 2), (18, 1), (19, 1), (20, 0), (21, 3), (22, 2), (24, b"generation 4\x1b[2J"), (26, b"enforcing"),
+            (27, b"enabled"), (28, b"moult (enforce)"))
 
 MESSAGES = {
     "hello": message(10, HELLO_BODY, ident=0),
@@ -82,6 +87,11 @@ MESSAGES = {
     "data": message(40, msg((1, 4096), (2, b"bytes" * 20), (3, 1)), reply_to=1),
     "status-query": message(50, b""),
     "status": message(51, msg((1, b"moult-agent"), (3, 1), (4, b"unix"), (5, STATE), (7, 5)), reply_to=1),
+    "facts-query": message(28, b""),
+    "facts": message(38, FACTS, reply_to=1),
+    "facts-key-size": message(38, msg((5, b"short")), reply_to=1),
+    "facts-more-free": message(38, msg((7, msg((4, 1), (5, 2)))), reply_to=1),
+    "facts-sight": message(38, msg((8, 9)), reply_to=1),
     "empty": b"",
     "unknown-body": message(90, b"from the future"),
     "two-bodies": msg((1, 1), (13, b""), (20, msg((1, PUSH_ID))), (10, HELLO_BODY)),
@@ -136,10 +146,21 @@ SESSIONS = {
                        + step(FRAMED, message(11, msg((1, 1), (2, b"too old")), ident=0)),
 }
 
+GUESTS = {
+    "all": MESSAGES["facts"],
+    "nothing": message(38, b"", reply_to=1),
+    "well": message(38, msg((1, b"moult-agent 0.1.0"), (2, 1), (3, 1700000000050000), (5, bytes(32)), (7, PLACE), (8, 2), (9, 3), (10, 3),
+                            (11, 2), (18, 2), (19, 2), (21, 3), (22, 1), (23, 1)), reply_to=1),
+    "no-method": message(38, msg((7, msg((1, b"/usr"), (3, 1))), (8, 1), (9, 1)), reply_to=1),
+    "last-year-of-all": message(38, msg((3, 253402300800000000)), reply_to=1),
+    "many-places": message(38, msg(*[(7, PLACE)] * 17), reply_to=1),
+    "no-text": message(38, msg((4, b"\xff\xfe\x1b[31m"), (28, b"\x00" * 255), (26, b"enforcing")), reply_to=1),
+}
+
 
 def main():
     base = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "corpus"
-    for name, seeds in (("message", MESSAGES), ("frame", FRAMES), ("session", SESSIONS)):
+    for name, seeds in (("message", MESSAGES), ("frame", FRAMES), ("session", SESSIONS), ("facts", GUESTS)):
         directory = base / name
         directory.mkdir(parents=True, exist_ok=True)
         for seed, data in seeds.items():

@@ -6,6 +6,7 @@
 #include <criterion/new/assert.h>
 #include <string.h>
 
+#include "common/digest.h"
 #include "proto/limits.h"
 #include "proto/message.h"
 #include "proto/refusal.h"
@@ -39,6 +40,8 @@ struct sample {
         Moult__StaleNamespace behind, *behinds[LIMIT_STALE_NAMESPACES + 1];
         Moult__StaleRestart restart, *restarts[LIMIT_RESTART_UNITS + 1];
         Moult__StaleReport stale_report;
+        Moult__FactsPlace place, *places[LIMIT_FACTS_PLACES + 1];
+        Moult__Facts facts;
         Moult__SourceKind sources[16];
         ProtobufCBinaryData list[LIMIT_SELECTION + 1];
 };
@@ -100,6 +103,13 @@ static void sample_init(struct sample *s)
         s->upgrade_request.n_paths = 1;
         s->upgrade_request.paths = s->list;
         moult__status__init(&s->status);
+        moult__facts_place__init(&s->place);
+        for (size_t i = 0; i < G_N_ELEMENTS(s->places); i++)
+                s->places[i] = &s->place;
+        moult__facts__init(&s->facts);
+        s->facts.places = s->places;
+        s->facts.n_places = 1;
+        s->facts.keys = s->list;
         moult__stale_query__init(&s->stale_query);
         moult__stale_process__init(&s->stale);
         moult__stale_namespace__init(&s->behind);
@@ -140,7 +150,8 @@ static const char *judge(struct sample *s, Moult__Message__BodyCase body, void *
         X(PLAN_QUERY, plan_query)                                                                            \
         X(HISTORY_QUERY, history_query) X(ROLLBACK, rollback) X(STATE, state) X(PLAN_PAGE, plan_page)        \
                 X(HISTORY, history) X(FETCH, fetch) X(DATA, data) X(UPGRADE_REQUEST, upgrade_request)        \
-                        X(STATUS, status) X(STALE_QUERY, stale_query) X(STALE_REPORT, stale_report)
+                        X(STATUS, status) X(STALE_QUERY, stale_query) X(STALE_REPORT, stale_report)          \
+                        X(FACTS, facts)
 /* clang-format on */
 
 /* Sets @lvalue, wants a refusal that names @text, and takes it back. */
@@ -313,6 +324,36 @@ Test(refusal, commands_and_queries)
         PASSES(HISTORY_QUERY, history_query, s->history_query.count, LIMIT_HISTORY);
         REFUSES(HISTORY_QUERY, history_query, s->history_query.count, LIMIT_HISTORY + 1, "count");
         FIXED(ROLLBACK, rollback, push_id, 16);
+}
+
+Test(refusal, facts)
+{
+        WITH_SAMPLE;
+
+        UP_TO(FACTS, facts, s->facts.software, LIMIT_SOFTWARE, "software");
+        UP_TO(FACTS, facts, s->facts.kernel, LIMIT_FACTS_WORD, "kernel");
+        UP_TO(FACTS, facts, s->facts.keys_problem, LIMIT_TEXT, "keys_problem");
+        UP_TO(FACTS, facts, s->facts.unsettled, LIMIT_TEXT, "unsettled");
+        UP_TO(FACTS, facts, s->facts.state_problem, LIMIT_TEXT, "state_problem");
+        UP_TO(FACTS, facts, s->facts.lockdown, LIMIT_FACTS_WORD, "lockdown");
+        UP_TO(FACTS, facts, s->facts.selinux, LIMIT_FACTS_WORD, "selinux");
+        UP_TO(FACTS, facts, s->facts.apparmor, LIMIT_FACTS_WORD, "apparmor");
+        UP_TO(FACTS, facts, s->facts.label, LIMIT_FACTS_WORD, "label");
+        UP_TO(FACTS, facts, s->place.point, LIMIT_PATH_BYTES + 1, "point");
+        UP_TO(FACTS, facts, s->place.type, LIMIT_FACTS_WORD, "type");
+        PASSES(FACTS, facts, s->facts.n_places, LIMIT_FACTS_PLACES);
+        REFUSES(FACTS, facts, s->facts.n_places, LIMIT_FACTS_PLACES + 1, "places");
+        PASSES(FACTS, facts, s->facts.clock_us, LIMIT_CLOCK_US);
+        REFUSES(FACTS, facts, s->facts.clock_us, LIMIT_CLOCK_US + 1, "clock_us");
+        PASSES(FACTS, facts, s->facts.overlayfs, MOULT__SIGHT__SIGHT_LOADABLE);
+        REFUSES(FACTS, facts, s->facts.overlayfs, (Moult__Sight)4, "enum");
+        REFUSES(FACTS, facts, s->place.free_bytes, 1, "free");
+        REFUSES(FACTS, facts, s->place.free_inodes, 1, "free");
+        s->list[0] = blob(DIGEST_SIZE);
+        PASSES(FACTS, facts, s->facts.n_keys, 1);
+        s->facts.n_keys = 1;
+        REFUSES(FACTS, facts, s->list[0], blob(DIGEST_SIZE - 1), "keys");
+        REFUSES(FACTS, facts, s->list[0], blob(DIGEST_SIZE + 1), "keys");
 }
 
 Test(refusal, state)

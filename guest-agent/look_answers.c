@@ -1,11 +1,12 @@
-/* guest-agent/tree_answers.c - the host's questions about the tree, in a thread of their own. */
-#include "guest-agent/tree_answers.h"
+/* guest-agent/look_answers.c - the host's questions for which the machine must be looked at. */
+#include "guest-agent/look_answers.h"
 
 #include <errno.h>
 #include <fcntl.h>
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "guest-agent/facts.h"
 #include "guest-agent/tree_look.h"
 #include "guest-agent/worker.h"
 #include "proto/message.h"
@@ -13,48 +14,52 @@
 #define LOOK_TIME_US (2 * G_USEC_PER_SEC) /* then what there is is told */
 #define PENDING_MAX  4u                   /* the host asks one thing at a time */
 
-struct TreeAnswers {
+struct LookAnswers {
         Worker *worker;
-        char *root;
+        const struct agent_config *config;
 };
 
 struct job {
-        TreeAnswers *answers;
+        LookAnswers *answers;
         struct ticket *ticket;
         GBytes *question; /* packed */
+        Moult__TransactionPhase phase;
+        Moult__Facts *facts;
         Moult__TreePage *page;
         Moult__TreeData *data;
         GError *error;
 };
 
-TreeAnswers *tree_answers_new(const char *root)
+LookAnswers *look_answers_new(const struct agent_config *config)
 {
-        TreeAnswers *a = g_new0(TreeAnswers, 1);
+        LookAnswers *a = g_new0(LookAnswers, 1);
 
         a->worker = worker_new();
-        a->root = g_strdup(root);
+        a->config = config;
         return a;
 }
 
-void tree_answers_free(TreeAnswers *a)
+void look_answers_free(LookAnswers *a)
 {
         if (!a)
                 return;
         worker_free(a->worker);
-        g_free(a->root);
         g_free(a);
 }
 
 static void run(gpointer data)
 {
         struct job *j = data;
+        const char *path = j->answers->config->root;
         g_autoptr(Message) m = message_decode(j->question, &j->error);
-        scoped_fd int root = open(j->answers->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        scoped_fd int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
         if (!m)
                 return;
-        if (root < 0)
-                moult_error_errno(&j->error, errno, "opening %s", j->answers->root);
+        if (m->body_case == MOULT__MESSAGE__BODY_FACTS_QUERY)
+                j->facts = facts_look(j->answers->config, j->phase);
+        else if (root < 0)
+                moult_error_errno(&j->error, errno, "opening %s", path);
         else if (m->body_case == MOULT__MESSAGE__BODY_TREE_QUERY)
                 j->page = tree_look(root, m->tree_query, g_get_monotonic_time() + LOOK_TIME_US, &j->error);
         else
@@ -74,9 +79,14 @@ static void done(gpointer data)
                 m.body_case = MOULT__MESSAGE__BODY_TREE_DATA;
                 m.tree_data = j->data;
                 ticket_reply(j->ticket, &m);
+        } else if (j->facts) {
+                m.body_case = MOULT__MESSAGE__BODY_FACTS;
+                m.facts = j->facts;
+                ticket_reply(j->ticket, &m);
         } else {
                 ticket_reply_error(j->ticket, j->error);
         }
+        facts_free(j->facts);
         tree_page_free(j->page);
         tree_data_free(j->data);
         g_bytes_unref(j->question);
@@ -84,13 +94,14 @@ static void done(gpointer data)
         g_free(j);
 }
 
-void tree_answers_reply(TreeAnswers *a, struct ticket *ticket, const Message *m)
+void look_answers_reply(LookAnswers *a, struct ticket *ticket, const Message *m,
+                        Moult__TransactionPhase phase)
 {
         struct job *j;
 
         if (worker_pending(a->worker) >= PENDING_MAX) {
                 g_autoptr(GError) error = g_error_new_literal(
-                        MOULT_ERROR, MOULT_ERROR_BUSY, "other questions about the files are being answered");
+                        MOULT_ERROR, MOULT_ERROR_BUSY, "other questions of this kind are being answered");
 
                 ticket_reply_error(ticket, error);
                 return;
@@ -99,5 +110,6 @@ void tree_answers_reply(TreeAnswers *a, struct ticket *ticket, const Message *m)
         j->answers = a;
         j->ticket = ticket;
         j->question = message_pack(m);
+        j->phase = phase;
         worker_push(a->worker, run, done, j);
 }
