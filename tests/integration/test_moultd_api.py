@@ -76,7 +76,7 @@ class Stream:
     """Server-sent events, one at a time."""
 
     def __init__(self, api, path, last_id=None):
-        self.connection = Connection(api.host.socket)
+        self.connection = moult.Connection(api.host.socket)
         self.connection.request("GET", path, headers={"Last-Event-ID": str(last_id)} if last_id is not None else {})
         self.answer = self.connection.getresponse()
         assert self.answer.status == 200, self.answer.read()
@@ -438,7 +438,7 @@ def test_only_json_is_taken(api):
 def test_large_bodies_are_not_kept(api):
     body = b'{"name": "' + b"x" * (1 << 20) + b'"}'
     assert api.request("POST", "/v1/vms", raw=body)[0] == 413
-    connection = Connection(api.host.socket)  # without a Content-Length: in chunks
+    connection = moult.Connection(api.host.socket)  # without a Content-Length: in chunks
     connection.request("POST", "/v1/vms", body=iter([b"x" * 65536] * 40), encode_chunked=True,
                        headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"})
     assert connection.getresponse().status == 413
