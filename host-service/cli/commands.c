@@ -26,10 +26,16 @@ static const struct command command_release = {
 
 static const struct command *const vm_commands[] = {
 #ifdef MOULT_LIBVIRT
-        &command_vm_discover, &command_vm_prepare,
+        &command_vm_discover,
+        &command_vm_prepare,
 #endif
-        &command_vm_add,      &command_vm_list,    &command_vm_show,
-        &command_vm_set,      &command_vm_remove,  NULL,
+        &command_vm_add,
+        &command_vm_list,
+        &command_vm_show,
+        &command_vm_set,
+        &command_vm_wait,
+        &command_vm_remove,
+        NULL,
 };
 
 static const struct command command_vm = {

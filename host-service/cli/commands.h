@@ -28,6 +28,7 @@ extern const struct command command_vm_prepare; /* only with libvirt */
 extern const struct command command_vm_remove;
 extern const struct command command_vm_set;
 extern const struct command command_vm_show;
+extern const struct command command_vm_wait;
 
 extern const struct command command_doctor;
 extern const struct command command_drift;

@@ -17,6 +17,14 @@ void libvirt_client_domain_free(VirDomain *d)
                 virDomainFree(d);
 }
 
+const char *libvirt_client_uri(const char *said)
+{
+        const char *preferred = g_getenv("LIBVIRT_DEFAULT_URI");
+        if (said)
+                return said;
+        return preferred && *preferred ? preferred : "qemu:///system";
+}
+
 gboolean libvirt_client_failed(GError **error, const char *doing, const char *what)
 {
         const virError *e = virGetLastError();

@@ -5,7 +5,8 @@
 #include <glib.h>
 #include <libvirt/libvirt.h>
 
-#define LIBVIRT_DEFAULT_URI "qemu:///system"
+/* For --help. */
+#define LIBVIRT_DEFAULT_URI "$LIBVIRT_DEFAULT_URI, or qemu:///system"
 
 typedef virConnect VirConnect;
 typedef virDomain VirDomain;
@@ -14,6 +15,8 @@ void libvirt_client_domain_free(VirDomain *d);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VirConnect, libvirt_client_close)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VirDomain, libvirt_client_domain_free)
 
+/* @said, or what the variable says that virsh heeds too, or qemu:///system. */
+const char *libvirt_client_uri(const char *said);
 /* May ask for a password on the terminal. */
 VirConnect *libvirt_client_open(const char *uri, GError **error);
 /* By name or UUID. */

@@ -127,7 +127,7 @@ static void discover(Cli *cli, const struct options *o, GError **error)
                 {"VM", "vm", COLUMN_TEXT},
                 {0},
         };
-        const char *uri = o->libvirt ? o->libvirt : LIBVIRT_DEFAULT_URI;
+        const char *uri = libvirt_client_uri(o->libvirt);
         g_autoptr(Client) c = client_new(cli);
         g_autoptr(JsonNode) vms = remote_get_member(c, "/v1/vms", "vms", error);
         g_autoptr(VirConnect) conn = vms ? libvirt_client_open(uri, error) : NULL;

@@ -157,7 +157,7 @@ static void report(Cli *cli, VirDomain *d, gboolean changed, gboolean done, cons
 static gboolean prepare(Cli *cli, const char *name, const struct options *o, GError **error)
 {
         const struct domain_needs needs = {(guint)o->ports, (guint64)o->reserve_mib << 20};
-        g_autoptr(VirConnect) c = libvirt_client_open(o->libvirt ? o->libvirt : LIBVIRT_DEFAULT_URI, error);
+        g_autoptr(VirConnect) c = libvirt_client_open(libvirt_client_uri(o->libvirt), error);
         g_autoptr(VirDomain) d = c ? libvirt_client_domain(c, name, error) : NULL;
         g_autofree char *xml = NULL, *prepared = NULL, *diff = NULL;
         gboolean changed = FALSE;

@@ -83,7 +83,4 @@ class Fleet:
         self.host.stop()
 
     def wait_connected(self, names=None):
-        deadline = vms.Deadline(120, "the agents are connected")
-        wanted = set(names or (m.name for m in self.members if m.process))
-        while not wanted <= {vm["name"] for vm in self.host.json("vm", "list") if vm["connected"]}:
-            deadline.left()
+        self.host.moult("vm", "wait", *(names or [m.name for m in self.members if m.process]), "--timeout", 120)
