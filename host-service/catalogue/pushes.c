@@ -113,6 +113,7 @@ static gboolean add(Catalogue *c, const PushRecord *r, GError **error)
 
 gboolean catalogue_push_add(Catalogue *c, const PushRecord *r, GError **error)
 {
+        c->tally++;
         return catalogue_begin(c, error) && catalogue_end(c, add(c, r, error), error);
 }
 
@@ -190,6 +191,7 @@ static gboolean update(Catalogue *c, PushRecord *r, GError **error)
                             r->vm, push_state_name(old->state));
                 return FALSE;
         }
+        c->tally += push_state_is_final(r->state) || old->outcome != r->outcome || old->begun != r->begun;
         r->updated_us = host_wall_us(c->env);
         if (r->state == PUSH_STATE_STAGE && r->stage_started_us == 0)
                 r->stage_started_us = r->updated_us;
@@ -240,6 +242,7 @@ static gboolean end_held_back(Catalogue *c, const char *operation, const char *v
         r->error = error_code;
         g_free(r->text);
         r->text = g_strdup(text);
+        c->tally++;
         return update(c, r, error) &&
                sql_run(c, error, "UPDATE pushes SET held_back = 0 WHERE operation = ? AND vm = ?", "ss",
                        operation, vm);

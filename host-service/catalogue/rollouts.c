@@ -95,6 +95,7 @@ static gboolean tell(Catalogue *c, const char *operation, GError **error)
 
 static gboolean add(Catalogue *c, const RolloutRecord *r, GError **error)
 {
+        c->tally++;
         return sql_run(c, error,
                        "INSERT INTO rollouts (operation, state, wave, waves, canary, max_failures, pause_ms)"
                        " VALUES (?, 'running', -1, ?, ?, ?, ?)",
@@ -119,6 +120,7 @@ static gboolean update(Catalogue *c, const RolloutRecord *r, GError **error)
                             r->operation, rollout_state_name(old->state));
                 return FALSE;
         }
+        c->tally++;
         return sql_run(c, error,
                        "UPDATE rollouts SET state = ?, wave = ?, canary = ?, accepted = ?, next = ?, text = "
                        "?,"
@@ -197,8 +199,14 @@ gboolean catalogue_rollout_count(Catalogue *c, const char *operation, int wave, 
         return r == 0;
 }
 
+guint64 catalogue_rollout_tally(const Catalogue *c)
+{
+        return c->tally;
+}
+
 gboolean catalogue_rollout_let_begin(Catalogue *c, const char *operation, int wave, GError **error)
 {
+        c->tally++;
         return sql_run(c, error,
                        "UPDATE pushes SET held_back = 0 WHERE operation = ? AND wave = ? AND final = 0", "si",
                        operation, (gint64)wave);
@@ -206,6 +214,7 @@ gboolean catalogue_rollout_let_begin(Catalogue *c, const char *operation, int wa
 
 static gboolean hold_back(Catalogue *c, const char *operation, const GPtrArray *vms, GError **error)
 {
+        c->tally++;
         for (guint i = 0; i < vms->len; i++) {
                 g_autoptr(PushRecord) r = catalogue_push_get(c, operation, vms->pdata[i], error);
 

@@ -58,6 +58,10 @@ static inline guint rollout_failures(const struct rollout_counts *n)
 gboolean catalogue_rollout_count(Catalogue *c, const char *operation, int wave, struct rollout_counts *ret,
                                  GError **error);
 
+/* Another number whenever a rollout, or what catalogue_rollout_count() counts, may have changed since: who
+ * waits for that need not count after each of the steps of each push. Of this process only. */
+guint64 catalogue_rollout_tally(const Catalogue *c);
+
 /* The operation's row and its pushes are there. Event rollout.running. */
 gboolean catalogue_rollout_add(Catalogue *c, const RolloutRecord *r, GError **error);
 RolloutRecord *catalogue_rollout_get(Catalogue *c, const char *operation, GError **error);

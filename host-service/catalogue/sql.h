@@ -20,6 +20,7 @@ struct Catalogue {
         guint64 last_ms;        /* of the last operation id */
         guint8 last_random[10];
         GArray *listeners;
+        guint64 tally; /* see catalogue_rollout_tally() */
 };
 
 /* Runs a statement to its end; rows are ignored. @sql must be a string literal: it is the cache's key. */

@@ -12,6 +12,7 @@
 #include "host-service/push/guest_ask.h"
 #include "host-service/push/leftovers.h"
 #include "host-service/push/push.h"
+#include "host-service/push/push_places.h"
 #include "host-service/push/upgrade_request.h"
 #include "host-service/push/vm_notes.h"
 #include "host-service/push/vm_releases.h"
@@ -112,17 +113,30 @@ static void look_again_later(PushManager *m, const char *operation, const GError
                 m->again = host_timer_add(m->env, READ_AGAIN_MS, on_again, m);
 }
 
-/* Ends the operation if all of its pushes have ended. */
+static gboolean is_of(const GPtrArray *pushes, const char *operation)
+{
+        for (guint i = 0; i < pushes->len; i++)
+                if (g_str_equal(push_record(pushes->pdata[i])->operation, operation))
+                        return TRUE;
+        return FALSE;
+}
+
+/* Ends the operation if all of its pushes have ended. Its rows are read once, when we know of no unfinished
+ * one any more, and not at the end of each. */
 static void finish_if_over(PushManager *m, const char *operation)
 {
         g_autoptr(GError) error = NULL;
-        g_autoptr(OperationRecord) op = catalogue_operation_get(m->catalogue, operation, &error);
-        g_autoptr(GPtrArray) pushes = op ? catalogue_push_list(m->catalogue, operation, &error) : NULL;
+        g_autoptr(OperationRecord) op = NULL;
+        g_autoptr(GPtrArray) pushes = NULL;
         g_autofree char *result = NULL;
         struct tally t;
 
+        if (is_of(m->running, operation) || is_of(m->waiting, operation))
+                return;
+        op = catalogue_operation_get(m->catalogue, operation, &error);
         if (op && g_str_equal(op->kind, "rollout"))
                 return; /* more than its pushes: rollout/ ends it */
+        pushes = op ? catalogue_push_list(m->catalogue, operation, &error) : NULL;
         if (!pushes) {
                 look_again_later(m, operation, error);
                 return;
@@ -149,22 +163,12 @@ static gboolean is_busy(const PushManager *m, const char *vm)
         return FALSE;
 }
 
-/* However large its pack is: if nobody else talks, it may. */
 static gboolean has_place(const Push *p, gpointer user)
 {
         const PushManager *m = user;
-        guint64 bytes = push_bytes(p);
-        guint taken = 0;
+        struct push_places n = push_places_taken(m->running);
 
-        for (guint i = 0; i < m->running->len; i++) {
-                const Push *other = m->running->pdata[i];
-
-                if (!push_takes_place(other))
-                        continue;
-                taken++;
-                bytes += MIN(push_bytes(other), G_MAXUINT64 - bytes);
-        }
-        return taken == 0 || (taken < m->concurrent && (m->bytes == 0 || bytes <= m->bytes));
+        return push_places_fit(&n, p, m->concurrent, m->bytes);
 }
 
 static gboolean on_next(gpointer user);
@@ -199,16 +203,20 @@ static void start_waiting(PushManager *m)
         }
 }
 
+/* Hundreds may wait: places are counted when one was given, not for each who asks. */
 static void give_places(PushManager *m)
 {
-        for (guint i = 0; i < m->running->len;) {
+        struct push_places n = push_places_taken(m->running);
+
+        for (guint i = 0; i < m->running->len && (n.taken == 0 || n.taken < m->concurrent);) {
                 Push *p = m->running->pdata[i];
 
-                if (!push_wants_place(p) || !has_place(p, m)) {
+                if (!push_wants_place(p) || !push_places_fit(&n, p, m->concurrent, m->bytes)) {
                         i++;
                         continue;
                 }
-                push_take_place(p);
+                push_take_place(p); /* may end, and change the list */
+                n = push_places_taken(m->running);
                 i = 0;
         }
 }

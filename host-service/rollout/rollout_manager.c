@@ -19,6 +19,7 @@ struct RolloutManager {
         GPtrArray *active; /* of struct active; unfinished */
         GSource *look;     /* at all of them, from the loop */
         GSource *wait;     /* for the end of a pause, or for the catalogue's disk */
+        guint64 tally;     /* the catalogue's when it was looked at last */
 };
 
 struct active {
@@ -376,6 +377,7 @@ static gboolean on_look(gpointer user)
         RolloutManager *m = user;
 
         host_timer_clear(&m->look);
+        m->tally = catalogue_rollout_tally(m->catalogue);
         for (guint i = m->active->len; i > 0; i--)
                 if (!look(m, m->active->pdata[i - 1]))
                         g_ptr_array_remove_index(m->active, i - 1);
@@ -384,7 +386,10 @@ static gboolean on_look(gpointer user)
 
 static void on_catalogue(gint64 last_seq, gpointer user)
 {
-        look_soon(user);
+        RolloutManager *m = user;
+
+        if (catalogue_rollout_tally(m->catalogue) != m->tally)
+                look_soon(m);
 }
 
 /* --- as a job --- */

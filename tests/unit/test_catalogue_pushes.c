@@ -7,6 +7,7 @@
 
 #include "host-service/catalogue/event_log.h"
 #include "host-service/catalogue/json.h"
+#include "host-service/catalogue/rollouts.h"
 #include "host-service/jobs/push_operation.h"
 #include "proto/message.h"
 #include "tests/support/host_world.h"
@@ -121,6 +122,42 @@ static void put_page(Catalogue *c, const char *op, guint32 first, guint32 total,
         page.n_items = n;
         page.items = pointers;
         cr_expect(eq(int, catalogue_plan_put(c, op, "a", &page, NULL), expected));
+}
+
+static gboolean changes_tally(Catalogue *c, PushRecord *r)
+{
+        guint64 before = catalogue_rollout_tally(c);
+
+        cr_assert(catalogue_push_update(c, r, NULL));
+        return catalogue_rollout_tally(c) != before;
+}
+
+/* Whoever counts a thousand pushes does it when the result may be another, and not at each step of each. */
+Test(catalogue_pushes, what_rollouts_count_changes_the_tally_and_a_step_does_not)
+{
+        g_autoptr(HostWorld) w = host_world_new();
+        g_autoptr(Catalogue) c = host_world_catalogue(w);
+        g_autoptr(Jobs) j = jobs_new(&w->env, c);
+        const struct push_options o = {0};
+        guint64 before = catalogue_rollout_tally(c);
+        g_autofree char *op = add_push(w, c, j, &o);
+        g_autoptr(PushRecord) r = catalogue_push_get(c, op, "a", NULL);
+
+        cr_expect(ne(u64, catalogue_rollout_tally(c), before), "there is one more");
+        r->state = PUSH_STATE_CONNECT;
+        cr_expect(not(changes_tally(c, r)));
+        r->begun = TRUE;
+        cr_expect(changes_tally(c, r), "a failure is not one that could not be reached any more");
+        r->state = PUSH_STATE_STAGE;
+        cr_expect(not(changes_tally(c, r)));
+        r->bytes_done = 1000;
+        cr_expect(not(changes_tally(c, r)));
+        r->outcome = PUSH_STATE_FAILED;
+        cr_expect(changes_tally(c, r), "it is decided, although the guest has still to go back");
+        r->state = PUSH_STATE_UNPLUG;
+        cr_expect(not(changes_tally(c, r)));
+        r->state = PUSH_STATE_FAILED;
+        cr_expect(changes_tally(c, r));
 }
 
 Test(catalogue_pushes, a_plan_is_kept_page_by_page_and_replaced_from_its_first)
