@@ -358,10 +358,12 @@ static guint plan_items(gpointer user)
 
 static gboolean generation(gpointer user, guint back, struct agent_generation *ret)
 {
-        const FakeAgent *a = user;
+        FakeAgent *a = user;
 
         if (back >= a->history->len)
                 return FALSE;
+        if (back == 0)
+                note(a, "tells its history");
         *ret = past_at(a, a->history->len - 1 - back)->generation;
         return TRUE;
 }

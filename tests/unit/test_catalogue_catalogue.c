@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <glib/gstdio.h>
 #include <sqlite3.h>
 #include <string.h>
 
@@ -40,6 +41,29 @@ static gint64 count_outside(const char *path, const char *sql)
         sqlite3_finalize(st);
         sqlite3_close(db);
         return n;
+}
+
+/* The simulation's seed 1096: after a sync that failed, what a killed daemon's log seems to hold may be in
+ * the page cache only. So nothing is built upon it: it is moved to the database, which is synced. */
+Test(catalogue, the_log_that_a_killed_daemon_left_is_moved_to_the_database_first)
+{
+        g_autoptr(HostWorld) w = host_world_new();
+        Catalogue *killed = host_world_catalogue(w), *c;
+        g_autofree char *state = tempdir_path(w->dir, "state");
+        g_autofree char *log = g_build_filename(state, "catalogue.db-wal", NULL);
+        g_autoptr(VmRecord) r = NULL;
+        GStatBuf st;
+
+        host_world_add_vm(killed, "web-1");
+        cr_assert(eq(int, g_stat(log, &st), 0));
+        cr_assert(gt(i64, st.st_size, 0));
+        c = host_world_catalogue(w);
+        cr_assert(eq(int, g_stat(log, &st), 0));
+        cr_expect(eq(i64, st.st_size, 0));
+        r = catalogue_vm_get(c, "web-1", NULL);
+        cr_expect(ne(ptr, r, NULL));
+        catalogue_close(c);
+        catalogue_close(killed);
 }
 
 Test(catalogue, a_new_one_gets_the_newest_schema_and_survives_a_reopening)
