@@ -26,6 +26,11 @@ static XmlDoc *parse(const char *xml, GError **error)
                 g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_MALFORMED, "that is no domain's XML");
                 return NULL;
         }
+        if (doc->intSubset || doc->extSubset) { /* no libvirt writes one; what it declares would be lost */
+                g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                                    "the domain's XML has a document type of its own");
+                return NULL;
+        }
         return g_steal_pointer(&doc);
 }
 
@@ -84,6 +89,8 @@ gboolean domain_xml_channel(const char *xml, const char *name, char **ret_path, 
         xmlNode *channel = doc ? find_channel(doc, name, &count) : NULL;
 
         *ret_path = attribute(child(channel, "source"), "path");
+        if (*ret_path && !**ret_path)
+                g_clear_pointer(ret_path, g_free);
         if (ret_connected)
                 *ret_connected = channel && attribute_is(child(channel, "target"), "state", "connected");
         return channel != NULL;
@@ -286,8 +293,7 @@ static char *dump(XmlDoc *doc)
         return text;
 }
 
-char *domain_xml_prepare(const char *xml, const struct domain_needs *needs, gboolean *ret_changed,
-                         GError **error)
+static char *extend(const char *xml, const struct domain_needs *needs, gboolean *ret_changed, GError **error)
 {
         g_autoptr(XmlDoc) doc = parse(xml, error);
         gboolean changed = FALSE;
@@ -308,6 +314,25 @@ char *domain_xml_prepare(const char *xml, const struct domain_needs *needs, gboo
                 changed |= reserve_all(doc, needs->reserve_bytes);
         *ret_changed = changed;
         return dump(doc);
+}
+
+char *domain_xml_prepare(const char *xml, const struct domain_needs *needs, gboolean *ret_changed,
+                         GError **error)
+{
+        gboolean changed = FALSE, more = TRUE;
+        g_autofree char *text = extend(xml, needs, &changed, error), *again = NULL;
+
+        if (!text)
+                return NULL;
+        /* Name spaces of its own may give what we add another meaning: read back, nothing may be missing. */
+        again = extend(text, needs, &more, NULL);
+        if (!again || more || !g_str_equal(again, text)) {
+                refuse(error,
+                       "its XML is written in a way that cannot be added to; libvirt writes it otherwise");
+                return NULL;
+        }
+        *ret_changed = changed;
+        return g_steal_pointer(&text);
 }
 
 char *domain_xml_normalise(const char *xml, GError **error)

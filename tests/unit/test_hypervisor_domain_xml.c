@@ -43,6 +43,20 @@ Test(domain_xml, adds_channel_ports_and_their_reserve_once)
         cr_expect(eq(str, twice, once));
 }
 
+/* What it declares would be lost when the definition is written back. */
+Test(domain_xml, refuses_a_document_type)
+{
+        gboolean changed;
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = NULL;
+        const char *xml = "<!DOCTYPE d [<!ENTITY x SYSTEM \"file:///etc/passwd\">]>" DOMAIN(PCIE CHANNEL);
+
+        cr_expect(eq(ptr, domain_xml_prepare(xml, &needs, &changed, &error), NULL));
+        cr_expect(g_error_matches(error, MOULT_ERROR, MOULT_ERROR_MALFORMED), "%s",
+                  error ? error->message : "");
+        cr_expect(not(domain_xml_channel(xml, DOMAIN_CHANNEL, &path, NULL)));
+}
+
 Test(domain_xml, only_adds_lines)
 {
         gboolean changed;
