@@ -96,6 +96,8 @@ typedef enum {
         VIRT_LOST,      /* the connection broke; @detail says why */
         VIRT_STARTED,   /* the domain runs (also: came here by a migration) */
         VIRT_STOPPED,   /* it does not run here any more; @detail says why ("destroyed", "migrated", ...) */
+        VIRT_DEFINED,   /* libvirt keeps it, or another definition of it, when it does not run */
+        VIRT_UNDEFINED, /* and does not any more */
         VIRT_MONITOR,   /* an event of its QEMU: @detail is the name, @data its data as JSON or NULL */
 } VirtEvent;
 typedef void (*virt_event_func)(VirtEvent event, const char *detail, const char *data, gpointer user);

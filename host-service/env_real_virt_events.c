@@ -77,6 +77,10 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int 
 
         if (event == VIR_DOMAIN_EVENT_STARTED)
                 tell(user, domain, VIRT_STARTED, NULL, NULL);
+        else if (event == VIR_DOMAIN_EVENT_DEFINED)
+                tell(user, domain, VIRT_DEFINED, NULL, NULL);
+        else if (event == VIR_DOMAIN_EVENT_UNDEFINED)
+                tell(user, domain, VIRT_UNDEFINED, NULL, NULL);
         else if (event == VIR_DOMAIN_EVENT_STOPPED)
                 tell(user, domain, VIRT_STOPPED,
                      detail >= 0 && detail < (int)G_N_ELEMENTS(stopped) ? stopped[detail] : "stopped", NULL);

@@ -13,6 +13,7 @@ struct guest_status {
         const char *transport; /* "virtio-serial", "tls", or NULL; static text */
         gboolean qmp;          /* the hypervisor's control socket answers */
         gboolean tells_facts;  /* its agent knows FactsQuery */
+        const char *away;      /* why its hypervisor does not have it any more; NULL; borrowed */
 };
 
 /* Runs exactly once. @history is valid during the call; NULL with @error (TIMEOUT: the guest does not

@@ -20,6 +20,7 @@ void host_facts_clear(struct host_facts *f)
 void vm_facts_clear(struct vm_facts *f)
 {
         vm_record_free(f->vm);
+        g_free(f->away);
         push_record_free(f->last);
 }
 
@@ -163,7 +164,10 @@ static DoctorSeverity agent_session(const struct vm_facts *f, GString *found)
 
         if (f->connected)
                 return DOCTOR_OK;
-        g_string_append_printf(found, "the agent has no session: %s", why[f->agent]);
+        if (f->away)
+                g_string_append_printf(found, "the agent has no session: %s", f->away);
+        else
+                g_string_append_printf(found, "the agent has no session: %s", why[f->agent]);
         return DOCTOR_ERROR;
 }
 

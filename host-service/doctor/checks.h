@@ -31,6 +31,7 @@ typedef enum { SOCKET_NONE, SOCKET_MISSING, SOCKET_OTHER, SOCKET_FORBIDDEN, SOCK
 struct vm_facts {
         VmRecord *vm;
         gboolean connected, qmp_answers;
+        char *away; /* why its hypervisor does not have it any more; NULL: it has, as far as is known */
         SocketState agent, qmp; /* NONE: the VM was added without it */
         PushRecord *last;       /* the newest push that has ended; or NULL */
         gboolean window_left;   /* of an ended push, still plugged */

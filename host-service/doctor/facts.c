@@ -156,6 +156,7 @@ gboolean facts_of_vm(const struct facts_sources *s, const char *vm, struct vm_fa
         s->guests->ops->status(s->guests->self, vm, &status);
         ret->connected = status.connected;
         ret->qmp_answers = status.qmp;
+        ret->away = g_strdup(status.away);
         ret->agent = look_at_socket(ret->vm->agent);
         ret->qmp = look_at_socket(ret->vm->qmp);
         ret->now_us = host_wall_us(s->env);

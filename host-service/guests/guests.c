@@ -20,6 +20,7 @@ typedef struct {
         GPtrArray *packs; /* of FetchPack: offered now */
         gint64 seen_us;
         char *seen_boot_id;
+        char *away; /* why it cannot be met at its hypervisor any more; NULL: it can */
 } Guest;
 
 struct Guests {
@@ -198,6 +199,10 @@ static void on_hypervisor_event(HypervisorEvent event, const char *detail, gpoin
         Guest *guest = user;
         Guests *g = guest->owner;
 
+        if (event == HYPERVISOR_EVENT_AWAY) {
+                g_free(guest->away);
+                guest->away = g_strdup(detail);
+        }
         if ((event == HYPERVISOR_EVENT_WINDOW_GONE || event == HYPERVISOR_EVENT_SHUTDOWN) &&
             g->events->window_gone)
                 g->events->window_gone(guest->vm, g->user);
@@ -212,6 +217,7 @@ static void guest_free(gpointer p)
         guest_session_free(guest->tls);
         g_ptr_array_unref(guest->packs);
         g_free(guest->seen_boot_id);
+        g_free(guest->away);
         g_free(guest->vm);
         g_free(guest->agent);
         g_free(guest->qmp);
@@ -309,6 +315,13 @@ void guests_vm_changed(Guests *g, const char *vm)
         }
         if (r)
                 add_guest(g, r);
+}
+
+const char *guests_away(Guests *g, const char *vm)
+{
+        Guest *guest = g_hash_table_lookup(g->guests, vm);
+
+        return guest ? guest->away : NULL;
 }
 
 Hypervisor *guests_hypervisor(Guests *g, const char *vm)

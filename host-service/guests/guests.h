@@ -47,6 +47,9 @@ void guests_vm_changed(Guests *g, const char *vm);
 
 /* NULL if the VM is not known or has neither QMP socket nor libvirt. */
 Hypervisor *guests_hypervisor(Guests *g, const char *vm);
+/* Why the VM cannot be met at its hypervisor any more, and what to do, for people: it was migrated to another
+ * host, or removed. NULL: nothing of that is known. Borrowed, as a session. */
+const char *guests_away(Guests *g, const char *vm);
 /* An established session of this kind, or NULL. Borrowed: valid until control returns to the loop. */
 Session *guests_session(Guests *g, const char *vm, GuestSessionKind kind);
 

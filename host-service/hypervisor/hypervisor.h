@@ -23,7 +23,8 @@ typedef enum {
         HYPERVISOR_EVENT_SHUTDOWN,    /* the VM ends; windows go with it */
         HYPERVISOR_EVENT_RESET,       /* the VM boots again; windows stay */
         HYPERVISOR_EVENT_WINDOW_GONE, /* a window of ours was taken off, by us or by somebody else */
-        HYPERVISOR_EVENT_LOST,        /* the monitor connection broke; it is made again when needed */
+        HYPERVISOR_EVENT_AWAY, /* the VM has left this hypervisor, @detail says where to; NULL: it is back */
+        HYPERVISOR_EVENT_LOST, /* the monitor connection broke; it is made again when needed */
 } HypervisorEvent;
 
 /* As what a pack is shown to the guest. */
@@ -34,7 +35,8 @@ typedef enum {
         HYPERVISOR_WINDOW_PMEM_FORCED, /* in any free root port */
 } HypervisorWindow;
 
-/* @detail is for people; may be NULL. Only while an operation runs or a window is plugged. */
+/* @detail is for people; may be NULL. AWAY at any time, the others only while an operation runs or a window
+ * is plugged. */
 typedef void (*hypervisor_event_func)(HypervisorEvent event, const char *detail, gpointer user);
 
 /* Runs exactly once per call, from the main loop, unless the Hypervisor is freed before. @error NULL:

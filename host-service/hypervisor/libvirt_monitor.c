@@ -12,6 +12,7 @@
 typedef struct {
         Monitor base;
         char *uri, *domain;
+        gboolean migrated, removed; /* as far as libvirt has told */
         const struct host_virt_ops *virt;
         VirtDomain *watched;
         const struct monitor_events *events;
@@ -130,13 +131,34 @@ static void on_qemu_event(LibvirtMonitor *m, const char *name, const char *data)
                 m->events->event(name, qmp_object(message->data), m->user);
 }
 
+/* Whether its VM can still be met here, and if not why: as an event beside QEMU's own. */
+static void tell_away(LibvirtMonitor *m)
+{
+        g_autoptr(JsonObject) data = json_object_new();
+        g_autofree char *text =
+                m->migrated
+                        ? g_strdup_printf("domain %s was migrated to another host; to reach it there, remove "
+                                          "the VM and add it again with that host's libvirt",
+                                          m->domain)
+                : m->removed
+                        ? g_strdup_printf("domain %s was removed from libvirt; if it has another name now, "
+                                          "remove the VM and add it again",
+                                          m->domain)
+                        : NULL;
+
+        if (text)
+                json_object_set_string_member(data, "text", text);
+        m->events->event(MONITOR_EVENT_AWAY, data, m->user);
+}
+
 static void on_stopped(LibvirtMonitor *m, const char *detail)
 {
         g_autoptr(GError) why =
                 monitor_error_gone("libvirt %s: domain %s stopped (%s)", m->uri, m->domain, detail);
         g_autoptr(JsonObject) data = json_object_new();
 
-        if (g_str_equal(detail, "migrated"))
+        m->migrated = g_str_equal(detail, "migrated");
+        if (m->migrated)
                 event_log(EVENT_NOTICE, "vm-migrated-away",
                           "a domain was migrated to another host; to reach it there, add the VM again with "
                           "that host's libvirt",
@@ -155,10 +177,17 @@ static void on_event(VirtEvent event, const char *detail, const char *data, gpoi
                 on_qemu_event(m, detail, data);
         } else if (event == VIRT_STOPPED) {
                 on_stopped(m, detail);
+        } else if (event == VIRT_STARTED) {
+                m->migrated = FALSE;
+        } else if (event == VIRT_DEFINED || event == VIRT_UNDEFINED) {
+                m->removed = event == VIRT_UNDEFINED;
         } else if (event == VIRT_LOST) {
                 why = g_error_new(MOULT_ERROR, MOULT_ERROR_IO, "libvirt %s: %s", m->uri, detail);
                 m->events->lost(why, m->user);
         }
+        if (event == VIRT_STARTED || event == VIRT_STOPPED || event == VIRT_DEFINED ||
+            event == VIRT_UNDEFINED)
+                tell_away(m);
 }
 
 Monitor *libvirt_monitor_new(const struct host_env *env, const char *uri, const char *domain,

@@ -15,6 +15,9 @@ typedef struct Monitor Monitor;
  * CommandNotFound), TIMEOUT, IO (the connection broke), and monitor_error_is_gone() (the VM is off). */
 typedef void (*monitor_reply_func)(JsonNode *result, const GError *error, gpointer user);
 
+/* An event that is not QEMU's: "text" says why the VM cannot be met here any more; without, it can again. */
+#define MONITOR_EVENT_AWAY "moult-away"
+
 struct monitor_events {
         void (*event)(const char *name, JsonObject *data, gpointer user); /* @data may be NULL */
         void (*lost)(const GError *why,

@@ -119,7 +119,9 @@ static void on_event(const char *name, JsonObject *data, gpointer user)
         const char *device = qmp_string(data, "device");
         const Op *op = qmp_backend_op(b);
 
-        if (g_str_equal(name, "SHUTDOWN")) {
+        if (g_str_equal(name, MONITOR_EVENT_AWAY)) {
+                tell(b, HYPERVISOR_EVENT_AWAY, qmp_string(data, "text"));
+        } else if (g_str_equal(name, "SHUTDOWN")) {
                 tell(b, HYPERVISOR_EVENT_SHUTDOWN, qmp_string(data, "reason"));
         } else if (g_str_equal(name, "RESET")) {
                 tell(b, HYPERVISOR_EVENT_RESET, qmp_string(data, "reason"));

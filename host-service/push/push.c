@@ -16,6 +16,7 @@
 #include "host-service/push/vm_releases.h"
 
 #define BEAT_MS           10000u /* after this long a silent guest is asked again */
+#define AWAY_PATIENCE_MS  5000   /* for one whose VM has left its hypervisor */
 #define PROGRESS_EVERY_US (G_USEC_PER_SEC / 2)
 #define BUSY_RETRY_MS     1000u
 #define STORE_RETRY_MS    1000u
@@ -213,11 +214,20 @@ static void fetch_plan(Push *p, gboolean counts)
 
 /* --- the clock --- */
 
+static const char *away(const Push *p)
+{
+        return push_talk_session(p->talk) ? NULL : guests_away(p->x->guests, p->r->vm);
+}
+
 /* After the commit was sent the guest is given the time in which its own dead-man timer decides. */
 static gint64 patience_us(const Push *p)
 {
         gint64 ms = p->x->patience_ms;
 
+        /* Its VM is not here any more: its agent may still come over the network, which does not take long.
+         */
+        if (p->r->state <= PUSH_STATE_STAGE && away(p))
+                ms = MIN(ms, AWAY_PATIENCE_MS);
         if (p->r->state == PUSH_STATE_COMMIT || p->r->state == PUSH_STATE_CONFIRM)
                 ms += p->r->options.confirm_timeout_ms;
         return ms * 1000;
@@ -395,6 +405,11 @@ static void decide_outcome(Push *p, const struct push_step *s)
                 return;
         r->error = s->error != MOULT_ERROR_UNSPECIFIED ? s->error : p->guest_error;
         r->text = g_strdup(s->text ? s->text : p->guest_text);
+        if (s->error == MOULT_ERROR_TIMEOUT && r->text && away(p)) {
+                g_autofree char *text = g_steal_pointer(&r->text);
+
+                r->text = g_strdup_printf("%s. Its %s", text, away(p));
+        }
 }
 
 static void feed(Push *p, const struct push_input *in)

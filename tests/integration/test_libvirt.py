@@ -118,7 +118,7 @@ def test_what_cannot_be_is_refused(host, words):
     assert host.json("vm", "list") == []
 
 
-@pytest.mark.parametrize("way", ["local", "tcp"])
+@pytest.mark.parametrize("way", ["local", "tcp", "tls"])
 def test_a_domain_is_watched_through_a_restart_of_libvirtd(host, libvirtd, define, way):
     define(libvirt.channel())
     host.moult("vm", "add", "web-1", "--libvirt", getattr(libvirtd, way), "--domain", "d")
@@ -142,3 +142,66 @@ def test_a_libvirt_that_is_not_there_is_said_once_and_found_when_it_comes(host, 
     (tmp_path / "none").symlink_to(libvirtd.socket)
     wait(lambda: logged(host, "libvirt-connected") == 1, "it is found")
     assert logged(host, "libvirt-unreachable") == 1
+
+
+def test_a_remote_libvirt_that_is_not_the_one_it_should_be_is_not_talked_to(host, libvirtd, tmp_path):
+    """Another authority than the one that signed its certificate."""
+    libvirt.make_certificates(tmp_path / "other")
+    uri = libvirtd.tls.replace(str(libvirtd.root / "pki"), str(tmp_path / "other"))
+    code, _, err = host.run("vm", "discover", "--libvirt", uri)
+    assert code != 0 and re.search("certificate|TLS", err), err
+    host.moult("vm", "add", "web-1", "--libvirt", uri, "--domain", "d")
+    wait(lambda: logged(host, "libvirt-unreachable") == 1, "it is told")
+    assert not host.json("vm", "show", "web-1")["qmp_connected"] and not logged(host, "libvirt-connected")
+
+
+@pytest.fixture
+def second(tmp_path_factory):
+    """Another host."""
+    daemon = libvirt.Libvirtd(tmp_path_factory.mktemp("lw"))
+    try:
+        yield daemon.start()
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def release(host, tmp_path):
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "file").write_text("new")
+    host.new_key()
+    host.release(new)
+
+
+def test_a_domain_that_goes_to_another_host_while_a_push_waits_for_it(host, libvirtd, second, define, release):
+    """The push says so and ends, long before its patience would; on the other host the VM is added, with its name, and all is as before."""
+    define(libvirt.channel())
+    host.moult("vm", "add", "web-1", "--libvirt", libvirtd.tls, "--domain", "d")
+    libvirtd.virsh("start", "--paused", "d")
+    wait(lambda: host.json("vm", "show", "web-1")["qmp_connected"], "the domain answers")
+    operation = json.loads(host.moult("push", "app=2", "web-1", "--detach", "--json"))["id"]
+    libvirtd.virsh("migrate", "--live", "d", second.tcp, "tcp:127.0.0.1")
+    wait(lambda: logged(host, "vm-migrated-away") == 1, "the migration is seen")
+    wait(lambda: host.json("jobs", "show", operation)["final"], "the push ends")
+    [push] = host.json("jobs", "show", operation)["pushes"]
+    assert push["state"] == "failed" and push["error"]["code"] == "timeout", push
+    for words in ("Nothing was touched", "domain d was migrated to another host", "add it again"):
+        assert words in push["error"]["text"], push
+
+    host.moult("vm", "remove", "web-1")
+    host.moult("vm", "add", "web-1", "--libvirt", second.tls, "--domain", "d")
+    wait(lambda: host.json("vm", "show", "web-1")["qmp_connected"], "the domain answers there")
+    host.moult("vm", "remove", "web-1")
+    second.virsh("destroy", "d")
+
+
+def test_a_domain_that_is_removed_while_a_push_waits_for_it(host, libvirtd, define, release):
+    define(libvirt.channel())
+    host.moult("vm", "add", "web-1", "--libvirt", libvirtd.local, "--domain", "d")
+    wait(lambda: logged(host, "libvirt-connected") == 1, "libvirt is there")
+    operation = json.loads(host.moult("push", "app=2", "web-1", "--detach", "--json"))["id"]
+    libvirtd.virsh("undefine", "d")
+    wait(lambda: host.json("jobs", "show", operation)["final"], "the push ends")
+    [push] = host.json("jobs", "show", operation)["pushes"]
+    assert push["state"] == "failed" and "domain d was removed from libvirt" in push["error"]["text"], push

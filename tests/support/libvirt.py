@@ -10,6 +10,7 @@ import pathlib
 import signal
 import subprocess
 import time
+import uuid
 
 import moult
 import vm as vms
@@ -85,8 +86,24 @@ def channel(path=""):
     return f"\n    <channel type='unix'>{source}<target type='virtio' name='org.moult.agent.0'/></channel>"
 
 
+def make_certificates(directory):
+    """What libvirtd and its clients need for TLS, under the names that libvirt looks for; for 127.0.0.1, and of no other use."""
+    directory.mkdir()
+
+    def openssl(*words):
+        subprocess.run(["openssl", *(str(word) for word in words)], cwd=directory, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ca of a test", "-keyout", "cakey.pem", "-out", "cacert.pem",
+            "-addext", "keyUsage=critical,keyCertSign")
+    for name, extensions in (("server", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth"), ("client", "extendedKeyUsage=clientAuth")):
+        (directory / "ext").write_text(f"basicConstraints=CA:FALSE\nkeyUsage=digitalSignature,keyEncipherment\n{extensions}\n", encoding="ascii")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}key.pem", "-out", "request.pem")
+        openssl("x509", "-req", "-in", "request.pem", "-CA", "cacert.pem", "-CAkey", "cakey.pem", "-CAcreateserial", "-days", "2",
+                "-extfile", "ext", "-out", f"{name}cert.pem")
+
+
 class Libvirtd:
-    """One libvirtd with its state below a folder. local and tcp are its URIs."""
+    """One libvirtd, a host of its own, with its state below a folder. local, tcp and tls are its URIs."""
 
     def __init__(self, directory):
         self.root = pathlib.Path(directory)
@@ -95,10 +112,15 @@ class Libvirtd:
         self.port = moult.free_port()
         self.local = f"qemu+unix:///system?socket={self.socket}"
         self.tcp = f"qemu+tcp://127.0.0.1:{self.port}/system"
+        self.tls_port = moult.free_port()
+        self.tls = f"qemu+tls://127.0.0.1:{self.tls_port}/system?pkipath={self.root / 'pki'}"
         self.process = None
+        make_certificates(self.root / "pki")
         (self.root / "qemu.conf").write_text(QEMU_CONF, encoding="ascii")
         (self.root / "libvirtd.conf").write_text(
-            f'unix_sock_dir = "{self.root}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\nlisten_tls = 0\nlisten_tcp = 1\n'
+            f'unix_sock_dir = "{self.root}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\nlisten_tls = 1\nlisten_tcp = 1\n'
+            f'host_uuid = "{uuid.uuid4()}"\ntls_port = "{self.tls_port}"\nauth_tls = "none"\nca_file = "{self.root}/pki/cacert.pem"\n'
+            f'cert_file = "{self.root}/pki/servercert.pem"\nkey_file = "{self.root}/pki/serverkey.pem"\n'
             f'auth_tcp = "none"\nlisten_addr = "127.0.0.1"\ntcp_port = "{self.port}"\nlog_outputs = "3:file:{self.root}/log"\n',
             encoding="ascii")
 

@@ -188,6 +188,12 @@ static void agent_silent(struct vm_facts *f)
 {
         f->connected = FALSE;
 }
+static void agent_migrated(struct vm_facts *f)
+{
+        f->connected = FALSE;
+        f->agent = SOCKET_NONE;
+        f->away = g_strdup("domain d was migrated to another host");
+}
 static void agent_far(struct vm_facts *f)
 {
         f->connected = FALSE;
@@ -230,6 +236,7 @@ static const struct {
         {"agent-session", DOCTOR_ERROR, agent_closed, "may not write"},
         {"agent-session", DOCTOR_ERROR, agent_no_socket, "no socket"},
         {"agent-session", DOCTOR_ERROR, agent_silent, "no agent answers"},
+        {"agent-session", DOCTOR_ERROR, agent_migrated, "session: domain d was migrated"},
         {"agent-session", DOCTOR_ERROR, agent_far, "over the network"},
         {"join-pending", DOCTOR_NOTICE, token_unused, "not used"},
         {"qmp-answers", DOCTOR_NOTICE, qmp_none, "without a QMP socket"},

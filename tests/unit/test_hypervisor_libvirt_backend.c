@@ -71,3 +71,25 @@ Test(libvirt_backend, a_window_that_somebody_else_takes_off_is_told)
         cr_expect(eq(u32, r.gone_events, 1));
         rig_down(&r);
 }
+
+/* What is told last is true; a definition that is edited brings no migrated domain back. */
+Test(libvirt_backend, a_domain_that_left_is_told_until_it_is_back)
+{
+        struct rig r;
+
+        rig_up(&r);
+        fake_virt_tell(r.virt, VIRT_STOPPED, "shut down", NULL);
+        cr_expect(eq(ptr, r.away, NULL));
+        fake_virt_tell(r.virt, VIRT_STOPPED, "migrated", NULL);
+        cr_expect(r.away && strstr(r.away, "migrated to another host"), "%s", r.away);
+        fake_virt_tell(r.virt, VIRT_UNDEFINED, NULL, NULL);
+        fake_virt_tell(r.virt, VIRT_DEFINED, NULL, NULL);
+        cr_expect(r.away && strstr(r.away, "migrated to another host"), "%s", r.away);
+        fake_virt_tell(r.virt, VIRT_STARTED, NULL, NULL);
+        cr_expect(eq(ptr, r.away, NULL));
+        fake_virt_tell(r.virt, VIRT_UNDEFINED, NULL, NULL);
+        cr_expect(r.away && strstr(r.away, "removed from libvirt"), "%s", r.away);
+        fake_virt_tell(r.virt, VIRT_DEFINED, NULL, NULL);
+        cr_expect(eq(ptr, r.away, NULL));
+        rig_down(&r);
+}

@@ -30,6 +30,7 @@ struct rig {
         guint done, gone_events, lost_events;
         int error;
         char text[512];
+        char *away;
         HypervisorStatus status;
 };
 
@@ -45,6 +46,10 @@ static void on_event(HypervisorEvent event, const char *detail, gpointer user)
 
         r->gone_events += event == HYPERVISOR_EVENT_WINDOW_GONE;
         r->lost_events += event == HYPERVISOR_EVENT_LOST;
+        if (event == HYPERVISOR_EVENT_AWAY) {
+                g_free(r->away);
+                r->away = g_strdup(detail);
+        }
 }
 
 static void rig_up(struct rig *r)
@@ -82,6 +87,7 @@ static void rig_down(struct rig *r)
         host_env_real_free(r->real);
         g_ptr_array_unref(r->log);
         g_free(r->path);
+        g_free(r->away);
         tempdir_free(r->dir);
 }
 
