@@ -112,6 +112,10 @@ static int parse_and_run(int argc, char **argv, gboolean dry_run)
                 {"sync", 0, 0, G_OPTION_ARG_STRING, &o.offline.sync,
                  "fast: each file system once; gentle: file by file, giving way", "MODE"},
                 {"idle", 0, 0, G_OPTION_ARG_NONE, &o.offline.polite, "Stage at idle I/O priority", NULL},
+                {"inside", 0, 0, G_OPTION_ARG_NONE, &o.offline.inside,
+                 "The tree is a machine that does not run: its hooks run in it (chroot), health hooks not at "
+                 "all",
+                 NULL},
                 {"no-confirm", 0, 0, G_OPTION_ARG_NONE, &o.no_confirm, "Stop at active", NULL},
                 {"allow-drift", 0, 0, G_OPTION_ARG_NONE, &o.allow_drift,
                  "Overwrite files that are not what the release expects", NULL},

@@ -77,6 +77,7 @@ static Upgrade *open_engine(const struct offline_options *o, gboolean read_only,
                 config.workers = (unsigned)o->workers;
         config.idle_io = o->polite;
         config.before_services = o->boot;
+        config.hooks_inside = o->inside && !is_this_machine(root);
         config.count_boots = o->count_boots;
         if (!is_this_machine(root))
                 config.init_command = NULL;

@@ -11,7 +11,7 @@
 struct offline_options {
         char *root, *state, *sync;
         gint workers;
-        gboolean json, polite, boot, count_boots;
+        gboolean json, polite, boot, count_boots, inside;
 };
 /* GOption entries that fill @o. */
 #define OFFLINE_OPTIONS(o)                                                                                   \

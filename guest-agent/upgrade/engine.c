@@ -55,6 +55,7 @@ static Upgrade *engine_new(const struct upgrade_config *config, GError **error)
         u->before_services = config->before_services;
         u->count_boots = config->before_services && config->count_boots;
         u->idle_io = config->idle_io;
+        u->hooks_inside = config->hooks_inside;
         u->source = (struct merge_source){
                 .sysfs_pci = g_strdup(config->source.sysfs_pci),
                 .sysfs_block = g_strdup(config->source.sysfs_block),

@@ -12,7 +12,7 @@
 struct Upgrade {
         char *root, *state_dir, *init_command;
         unsigned workers, keep_generations;
-        gboolean idle_io, before_services, count_boots;
+        gboolean idle_io, before_services, count_boots, hooks_inside;
         gboolean read_only;
         struct upgrade_own_program own;
         struct merge_source source;     /* instant mode: where packs are; strings owned, no record_dir */

@@ -80,7 +80,9 @@ static GStrv hook_environment(const struct hook_context *c, const Moult__Hook *h
         e = g_environ_setenv(e, "MOULT_PUSH_ID", push->str, TRUE);
         e = g_environ_setenv(e, "MOULT_STAGE", hook_stage_name(h->stage), TRUE);
         e = g_environ_setenv(e, "MOULT_HOOK", name, TRUE);
-        return g_environ_setenv(e, "MOULT_ROOT", c->root, TRUE);
+        if (c->inside)
+                e = g_environ_setenv(e, "MOULT_OFFLINE", "1", TRUE);
+        return g_environ_setenv(e, "MOULT_ROOT", c->inside ? "/" : c->root, TRUE);
 }
 
 /* The end of the output as one line, for an error text. */
@@ -110,6 +112,7 @@ static gboolean hook_run(const struct hook_context *c, const Moult__Hook *h, GEr
         struct process_request q = {.argv = argv,
                                     .environment = (const char *const *)environment,
                                     .script_fd = fd,
+                                    .root = c->inside ? c->root : NULL,
                                     .timeout_ms = h->timeout_ms};
         if (!process_run(&q, &r, &why)) {
                 g_set_error(error, MOULT_ERROR, code, "%s hook \"%s\" could not be started: %s",
@@ -131,6 +134,8 @@ static gboolean hook_run(const struct hook_context *c, const Moult__Hook *h, GEr
 
 gboolean hooks_run(const struct hook_context *c, Moult__HookStage stage, GError **error)
 {
+        if (c->inside && stage == MOULT__HOOK_STAGE__HOOK_HEALTH)
+                return TRUE; /* nothing runs whose health it could be */
         for (size_t i = 0; i < c->manifest->n_hooks; i++) {
                 if (c->manifest->hooks[i]->stage != stage)
                         continue;

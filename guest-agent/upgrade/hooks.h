@@ -8,6 +8,9 @@
 struct hook_context {
         const Manifest *manifest;
         const char *root; /* not "/": offline; hooks see MOULT_ROOT, units are not restarted */
+        /* The tree is a machine that does not run: hooks see it as "/" (chroot), with MOULT_OFFLINE=1, and
+         * those of the stage health are left out. */
+        gboolean inside;
         guint64 generation;
         const guint8 *push_id;    /* 16 bytes */
         const char *init_command; /* NULL: found by looking */

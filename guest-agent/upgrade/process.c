@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -33,6 +35,7 @@
 
 struct running {
         const struct process_request *request;
+        char *proc, *dev; /* below request->root, if there is one */
         GMainLoop *loop;
         GMainContext *context;
         GString *output; /* the tail of it */
@@ -49,6 +52,20 @@ void process_result_clear(struct process_result *r)
         g_clear_pointer(&r->output, g_free);
 }
 
+#define EXIT_NO_ROOT 126
+
+/* In a mount namespace of the child's own, so that nothing of it is left. Where the tree has no /proc, its
+ * script cannot be found afterwards; one without /dev can do without. */
+static void enter_root(const struct running *r)
+{
+        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+            mount("proc", r->proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+                _exit(EXIT_NO_ROOT);
+        mount("/dev", r->dev, NULL, MS_BIND | MS_REC, NULL);
+        if (chroot(r->request->root) < 0 || chdir("/") < 0)
+                _exit(EXIT_NO_ROOT);
+}
+
 /* In the child, between fork and exec: only async-signal-safe calls. */
 static void child_setup(gpointer user)
 {
@@ -57,6 +74,8 @@ static void child_setup(gpointer user)
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* an agent that is killed leaves no hook behind */
         fence_enter(r->fence);
         guard_enter(r->guard);
+        if (r->request->root)
+                enter_root(r);
 }
 
 static void kill_all(struct running *r)
@@ -255,6 +274,10 @@ gboolean process_run(const struct process_request *request, struct process_resul
         g_autoptr(GString) output = g_string_new(NULL);
         struct running r = {
                 .request = request, .loop = loop, .context = context, .output = output, .read_end = -1};
+        if (request->root) {
+                r.proc = g_build_filename(request->root, "proc", NULL);
+                r.dev = g_build_filename(request->root, "dev", NULL);
+        }
         gboolean ok = spawn(&r, error);
 
         if (ok) {
@@ -271,6 +294,8 @@ gboolean process_run(const struct process_request *request, struct process_resul
         }
         guard_free(r.guard);
         fence_free(r.fence);
+        g_free(r.proc);
+        g_free(r.dev);
         scoped_fd_close(&r.read_end);
         return ok;
 }

@@ -8,6 +8,8 @@ struct process_request {
         const char *const *argv;        /* searched in our PATH */
         const char *const *environment; /* exactly this; cwd is "/", stdin null */
         int script_fd;                  /* >= 0: descriptor 3 of the child */
+        /* Not NULL: the child has this tree for its root, with /proc and /dev in it, which go with it. */
+        const char *root;
         guint timeout_ms;
         /* It starts daemons in the way of an init script: if it succeeds, what it left running is left alone,
          * and may go on to hold its output. */

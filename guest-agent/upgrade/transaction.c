@@ -15,6 +15,7 @@ static struct hook_context hook_context(Transaction *t)
         return (struct hook_context){
                 .manifest = t->manifest,
                 .root = t->u->root,
+                .inside = t->u->hooks_inside,
                 .generation = t->g != NULL ? t->g->number : 0,
                 .push_id = t->push_id,
                 .init_command = t->u->init_command,

@@ -36,6 +36,7 @@ struct upgrade_config {        /* filled once from the configuration; const from
         gboolean idle_io;          /* ioprio idle for staging threads */
         const char *init_command;  /* NULL: found by looking (systemctl, else service) */
         gboolean before_services;  /* the machine starts: no unit runs yet, so recovery restarts none */
+        gboolean hooks_inside;     /* the root is a machine that does not run: hooks.h, "inside" */
         gboolean count_boots;      /* and somebody will say upgrade_boot_is_good() when it is up */
         /* Instant mode: where servers of merges find the pack; its pack_record_dir is not used. */
         struct merge_source source;

@@ -151,7 +151,9 @@ gboolean api_releases_get(struct api_call *call, GError **error)
                 releases_read_manifest(call->api->releases, r, on_manifest, call);
                 return TRUE;
         }
+        g_autofree char *path = call->api->env->store->path(call->api->env->self, r->file);
         o = json_object_new();
+        json_object_set_string_member(o, "pack_path", path);
         json_object_set_object_member(o, "release", release_record_to_json(r));
         call_answer(call, SOUP_STATUS_OK, o);
         return TRUE;

@@ -8,6 +8,7 @@ extern const struct command command_root;
 
 extern const struct command command_key_new;
 extern const struct command command_key_show;
+extern const struct command command_release_apply;
 extern const struct command command_release_build;
 extern const struct command command_release_capture;
 extern const struct command command_release_import;

@@ -6,8 +6,9 @@
 
 #include "common/error.h"
 
-#define DISK "/dev/sda" /* the image; what is beside it comes second */
-#define ROOM "/dev/sdb"
+#define DISK          "/dev/sda" /* the image; what is beside it comes second */
+#define ROOM          "/dev/sdb"
+#define AGENT_PROGRAM "/usr/lib/moult/moult-agent-static"
 /* Our program, and the structures of the file system. */
 #define ROOM_MIN (64ull << 20)
 
@@ -62,6 +63,7 @@ void image_free(Image *i)
         g_free(i->system.distro);
         g_free(i->system.product);
         g_free(i->scratch);
+        g_free(i->program);
         g_free(i->path);
         g_free(i);
 }
@@ -121,22 +123,34 @@ static gboolean launch(Image *i, GError **error)
         return TRUE;
 }
 
-gboolean image_supported(GError **error)
+/* The static agent of this machine. The caller frees. */
+static char *agent_program(GError **error)
 {
-        return guestfs_calls_load(error) != NULL;
+        const char *named = g_getenv("MOULT_AGENT_STATIC");
+        const char *path = named && *named ? named : AGENT_PROGRAM;
+
+        if (access(path, R_OK) == 0)
+                return g_strdup(path);
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND,
+                    "the static agent, which works on images, is not at %s: install the package moult as a "
+                    "whole, "
+                    "or name it with MOULT_AGENT_STATIC",
+                    path);
+        return NULL;
 }
 
 Image *image_open(const struct image_name *name, const struct image_options *o, GError **error)
 {
         g_autoptr(Image) i = g_new0(Image, 1);
 
-        i->path = g_strdup(name->path);
-        i->writable = o->writable;
+        i->path = g_strdup(o->shown ? o->shown : name->path);
+        i->writable = o->writable || o->try_out;
         i->beside = o->beside;
         i->prefix = o->beside ? IMAGE_BESIDE : "";
         i->room = o->beside ? ROOM : NULL;
         i->mounts = g_ptr_array_new_with_free_func(mount_free);
-        if (!image_file_check(name, o->backing, o->writable, error) || !(i->c = guestfs_calls_load(error)))
+        if (!image_file_check(name, o->backing, o->writable, error) || !(i->c = guestfs_calls_load(error)) ||
+            (o->beside && !(i->program = agent_program(error))))
                 return NULL;
         g_autofree char *file = disk_file(i, name, o, error);
         if (!file)
@@ -183,7 +197,7 @@ static gboolean make_room(Image *i, GError **error)
             i->c->mkdir(image_handle(i), IMAGE_BESIDE) < 0 || i->c->mkdir(image_handle(i), "/proc") < 0 ||
             i->c->mkdir(image_handle(i), "/dev") < 0)
                 return image_error(i, MOULT_ERROR_IO, error, "making room for programs beside the system");
-        return TRUE;
+        return image_put_beside(i, i->program, IMAGE_AGENT, 0755, error);
 }
 
 gboolean image_mount(Image *i, GError **error)

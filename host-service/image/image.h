@@ -29,14 +29,16 @@ typedef struct Image Image;
 struct image_options {
         const struct image_name *backing; /* the one file that the image's header may name; or NULL */
         gboolean writable;                /* changes go to the file as they are made: give a copy */
-        /* Programs of ours run beside the image (image_run() with paths of image_beside()), instead of its
-         * own in it. Then there is room for @beside_bytes of files in "/" of the virtual machine. */
+        gboolean try_out;                 /* else: the system may be changed, and nothing of that stays */
+        /* Our static agent runs beside the image (IMAGE_AGENT for image_run()), instead of the image's
+         * programs in it: the image's system is at IMAGE_BESIDE then, and there is room for @beside_bytes of
+         * files in "/". The program is MOULT_AGENT_STATIC, else where the package puts it (NOT_FOUND: it is
+         * not there). */
         gboolean beside;
         guint64 beside_bytes;
+        const char *shown; /* what errors call the image; NULL: its path */
 };
 
-/* FALSE with @error: images cannot be opened by this build, or on this machine (UNSUPPORTED). */
-gboolean image_supported(GError **error);
 /* Judges the file, starts the virtual machine with it. */
 Image *image_open(const struct image_name *name, const struct image_options *options, GError **error);
 /* Writes out what was written, and stops the virtual machine: only then is it all in the file. */
@@ -90,6 +92,8 @@ char *image_run(Image *i, const char *const *argv, GError **error);
 /* With .beside: a file of this machine into "/" of the virtual machine; a small file of its "/"; where the
  * image's system is mounted there. */
 gboolean image_put_beside(Image *i, const char *local, const char *path, guint mode, GError **error);
+gboolean image_make_beside(Image *i, const char *path, GError **error); /* a directory */
 gboolean image_write_beside(Image *i, const char *path, const void *data, gsize len, GError **error);
 GBytes *image_read_beside(Image *i, const char *path, gsize max, GError **error);
 #define IMAGE_BESIDE "/image"
+#define IMAGE_AGENT  "/moult-agent"

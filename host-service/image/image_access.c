@@ -180,6 +180,13 @@ gboolean image_put_beside(Image *i, const char *local, const char *path, guint m
         return upload_to(i, local, path, mode, error);
 }
 
+gboolean image_make_beside(Image *i, const char *path, GError **error)
+{
+        g_return_val_if_fail(i->beside, FALSE);
+        return i->c->mkdir(image_handle(i), path) == 0 ||
+               image_error(i, MOULT_ERROR_IO, error, "making %s beside the system", path);
+}
+
 gboolean image_write_beside(Image *i, const char *path, const void *data, gsize len, GError **error)
 {
         g_return_val_if_fail(i->beside, FALSE);

@@ -3,17 +3,11 @@
 #include "common/error.h"
 #include "host-service/image/image.h"
 
-gboolean image_supported(GError **error)
+Image *image_open(const struct image_name *name, const struct image_options *options, GError **error)
 {
         g_set_error_literal(
                 error, MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
                 "this moult was built without libguestfs (MOULT_IMAGES=OFF) and cannot open images");
-        return FALSE;
-}
-
-Image *image_open(const struct image_name *name, const struct image_options *options, GError **error)
-{
-        image_supported(error);
         return NULL;
 }
 
@@ -54,3 +48,4 @@ NEVER(gboolean, image_put_beside,
 NEVER(gboolean, image_write_beside,
       (Image * i, const char *path, const void *data, gsize len, GError **error), FALSE)
 NEVER(GBytes *, image_read_beside, (Image * i, const char *path, gsize max, GError **error), NULL)
+NEVER(gboolean, image_make_beside, (Image * i, const char *path, GError **error), FALSE)

@@ -10,6 +10,7 @@ struct Image {
         char *path;    /* the image */
         char *scratch; /* directory of temporary files, or NULL */
         gboolean writable, beside, mounted;
+        char *program;      /* our agent, for beside it */
         const char *prefix; /* where "/" of the image's system is mounted */
         const char *room;   /* device for what is beside it */
         GPtrArray *mounts;  /* struct image_mount *, "/" first */

@@ -9,10 +9,8 @@
 #include "proto/limits.h"
 #include "proto/message.h"
 
-#define AGENT_PROGRAM "/usr/lib/moult/moult-agent-static"
-#define AGENT         "/moult-agent"
-#define QUESTIONS     "/questions"
-#define ANSWERS       "/answers"
+#define QUESTIONS "/questions"
+#define ANSWERS   "/answers"
 /* Names and metadata of the largest trees, there and back. */
 #define BESIDE_BYTES (1ull << 30)
 
@@ -20,21 +18,6 @@ struct ImageTree {
         Image *image;
         struct agent_tree_asker asker;
 };
-
-char *image_agent_program(GError **error)
-{
-        const char *named = g_getenv("MOULT_AGENT_STATIC");
-        const char *path = named && *named ? named : AGENT_PROGRAM;
-
-        if (access(path, R_OK) == 0)
-                return g_strdup(path);
-        g_set_error(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND,
-                    "the static agent, which works on images, is not at %s: install the package moult as a "
-                    "whole, "
-                    "or name it with MOULT_AGENT_STATIC",
-                    path);
-        return NULL;
-}
 
 /* ---- names ---- */
 
@@ -91,7 +74,8 @@ static GPtrArray *split_answers(GBytes *all, GError **error)
 
 static GPtrArray *ask_all(const GPtrArray *questions, gpointer user, GError **error)
 {
-        static const char *const argv[] = {AGENT, "answer", "--root", IMAGE_BESIDE, QUESTIONS, ANSWERS, NULL};
+        static const char *const argv[] = {IMAGE_AGENT, "answer", "--root", IMAGE_BESIDE,
+                                           QUESTIONS,   ANSWERS,  NULL};
         ImageTree *t = user;
         g_autofree char *said = NULL;
 
@@ -131,11 +115,9 @@ ImageTree *image_tree_open(const struct image_name *name, const struct image_nam
 {
         const struct image_options options = {
                 .backing = backing, .beside = TRUE, .beside_bytes = BESIDE_BYTES};
-        g_autofree char *program = image_supported(error) ? image_agent_program(error) : NULL;
         g_autoptr(ImageTree) t = g_new0(ImageTree, 1);
 
-        if (!program || !(t->image = image_open(name, &options, error)) || !image_mount(t->image, error) ||
-            !image_put_beside(t->image, program, AGENT, 0755, error))
+        if (!(t->image = image_open(name, &options, error)) || !image_mount(t->image, error))
                 return NULL;
         t->asker = (struct agent_tree_asker){.ask = ask, .ask_all = ask_all, .user = t};
         return g_steal_pointer(&t);

@@ -1,6 +1,6 @@
 /* host-service/image/image_tree.h - the tree in an image, for whoever compares trees (release/agent_tree.h).
  *
- * Our agent's static program is put beside the image and asked about it: once for all names, not once for
+ * Our agent, beside the image, is asked about it: once for all names, not once for
  * each file. Contents are read through the virtual machine, when somebody opens them. */
 #pragma once
 
@@ -19,7 +19,3 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImageTree, image_tree_free)
  * thread. */
 const struct agent_tree_asker *image_tree_asker(const ImageTree *t);
 const char *image_tree_name(const ImageTree *t);
-
-/* The static agent of this machine: MOULT_AGENT_STATIC, else where the package puts it. The caller frees.
- * NULL: NOT_FOUND. */
-char *image_agent_program(GError **error);

@@ -1,0 +1,130 @@
+"""Images, opened in a machine of their own: captured, upgraded offline, and booted to see that they are equal."""
+
+import hashlib
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import moult
+import vm as vms
+
+REFUSED = 4
+HOOK = """#!/bin/sh
+set -e
+test "$MOULT_OFFLINE" = 1 && test "$MOULT_ROOT" = / && grep -q moult /etc/os-release
+echo "$MOULT_STAGE $(cat /srv/app/version)" >>/var/log/hooks
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def machine_for_images():
+    """The kernel of the guests; one appliance for all runs; no KVM where the tests' machines have none."""
+    kernel = vms.image_dir("tiny")
+    version = (kernel / "kernel-version").read_text(encoding="ascii").strip()
+    modules = pathlib.Path("/lib/modules")
+    modules.mkdir(exist_ok=True)        # supermin looks into it, even if it is empty
+    new = {"SUPERMIN_KERNEL": (kernel / "vmlinuz").resolve(), "SUPERMIN_MODULES": (kernel / "vmlinuz").resolve().parent / "modules" / version,
+           "LIBGUESTFS_CACHEDIR": vms.TOP / "build/images/appliance",
+           "MOULT_AGENT_STATIC": pathlib.Path(os.environ.get("MOULT_BUILD", vms.TOP / "build/faults")) / "guest-agent/moult-agent-static"}
+    if not vms.have_kvm():
+        new["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
+    new["LIBGUESTFS_CACHEDIR"].mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in new.items():
+            patch.setenv(name, str(value))
+        yield
+
+
+def change(disk, *commands):
+    """An ext4 image of which nobody mounts anything."""
+    done = subprocess.run(["debugfs", "-w", "-f", "-", str(disk)], input="\n".join(commands) + "\n", text=True, check=True,
+                          capture_output=True)
+    assert "not found" not in done.stderr, done.stderr
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """golden-1.qcow2, and golden-2.qcow2 which somebody has worked on; the release between them, with hooks."""
+    directory = tmp_path_factory.mktemp("images")
+    files = {"v1": "one\n", "v2": "two and more\n", "big": "content " * 40_000, "id": "f" * 32 + "\n", "hook": HOOK, "fail": "#!/bin/sh\nexit 1\n"}
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    raw = directory / "disk.raw"
+    subprocess.run(["cp", "--sparse=always", str(vms.image_dir("tiny") / "disk.img"), str(raw)], check=True)
+    raw.chmod(0o644)
+    change(raw, "mkdir /srv/app", f"write {directory}/v1 /srv/app/version", f"write {directory}/v1 /srv/app/obsolete",
+           f"write {directory}/v1 /srv/app/tool", "sif /srv/app/tool mode 0100644")
+    for n in (1, 2):
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(directory / f"golden-{n}.qcow2")], check=True)
+        if n == 1:
+            change(raw, "rm /srv/app/version", f"write {directory}/v2 /srv/app/version", "rm /srv/app/obsolete",
+                   f"write {directory}/big /srv/app/big", "sif /srv/app/big uid 33", "sif /srv/app/tool mode 0104755",
+                   "symlink /srv/app/link big", "ea_set /srv/app/big user.note x", f"write {directory}/id /etc/machine-id")
+    raw.unlink()
+    host = moult.Host(directory / "host")
+    host.new_key()
+    host.report = host.json("release", "capture", "--from", directory / "golden-1.qcow2", "--to", directory / "golden-2.qcow2", "--name",
+                            "golden", "--version", "2", "--sign", host.dir / "test.key", "--hook", f"pre={directory}/hook",
+                            "--hook", f"post={directory}/hook", "--hook", f"health={directory}/fail", "-o", directory / "golden.moult")
+    host.pack, host.images = directory / "golden.moult", directory
+    return host
+
+
+def test_two_versions_of_an_image_become_a_release(lab):
+    entries = {e["path"]: e for e in lab.json("release", "show", lab.pack, "--entries")["entries"]}
+    assert set(entries) == {f"srv/app/{name}" for name in ("version", "obsolete", "tool", "big", "link")}
+    assert entries["srv/app/obsolete"]["type"] == "delete" and entries["srv/app/big"]["uid"] == 33
+    assert [x["path"] for x in lab.report["left_out"]] == ["etc/machine-id"]
+
+
+def test_an_image_that_was_upgraded_offline_boots_as_the_new_one(lab, guests, workdir):
+    old, new = lab.images / "golden-1.qcow2", lab.images / "upgraded.qcow2"
+    before = digest(old)
+    report = lab.json("release", "apply", "--image", old, "--output", new, "--trust", lab.trust, lab.pack)
+    assert report["changed"] == 5 and report["equal"] == 0 and digest(old) == before
+    host = moult.Host(workdir / "host")
+    with host:
+        (host.trust / "test.pub").write_bytes((lab.trust / "test.pub").read_bytes())
+        host.moult("release", "import", lab.pack)
+        clone = guests.new(base_disk=(new, "qcow2"), public_key=(lab.trust / "test.pub").read_bytes())
+        assert clone.read_file("/var/log/hooks") == b"pre one\npost two and more\n"
+        assert "golden 2" in clone.exec("moult-agent history").text
+        host.add("clone", clone)
+        code, out, err = host.run("drift", "clone", "--golden", lab.images / "golden-2.qcow2", "--exclude", "/etc/moult/*")
+        assert code == 0 and "Nothing has drifted" in out, out + err
+
+
+def test_killed_in_the_middle_it_is_the_old_image_and_the_next_one_works(lab):
+    image = lab.images / "in-place.qcow2"
+    subprocess.run(["cp", str(lab.images / "golden-1.qcow2"), str(image)], check=True)
+    before, words = digest(image), ["release", "apply", "--image", str(image), "--trust", str(lab.trust), str(lab.pack)]
+    done = subprocess.run([str(moult.MOULT), *words], env=os.environ | {"MOULT_FAULT": "image-applied=kill"}, capture_output=True, text=True)
+    assert done.returncode == -9, done.stdout + done.stderr
+    assert digest(image) == before and (lab.images / ".in-place.qcow2.moult-new").exists()
+    assert lab.json(*words)["changed"] == 5
+    assert digest(image) != before and not (lab.images / ".in-place.qcow2.moult-new").exists()
+
+
+@pytest.mark.parametrize("kind, word", [("encrypted", "encrypted inside"), ("damaged", "damaged"), ("foreign", "no operating system")])
+def test_what_cannot_be_a_golden_image_is_refused(lab, tmp_path, kind, word):
+    image = tmp_path / "x.raw"
+    image.write_bytes(b"")
+    os.truncate(image, 64 << 20)
+    if kind == "encrypted":
+        subprocess.run(["cryptsetup", "luksFormat", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", str(image), "-"],
+                       input=b"secret", check=True)
+    elif kind == "damaged":
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", str(image)], check=True)
+        change(image, "clri <2>")       # the root directory
+    else:
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", str(image)], check=True)
+    before = digest(image)
+    code, _, err = lab.run("release", "apply", "--image", image, "--trust", lab.trust, lab.pack)
+    assert code == REFUSED and word in err, err
+    assert digest(image) == before and sorted(os.listdir(tmp_path)) == ["x.raw"]
