@@ -100,6 +100,17 @@ DriftReleases *drift_releases_new(Client *c, const char *vm, GPtrArray *notes, G
         return g_steal_pointer(&d);
 }
 
+/* A hard link's are those of the file's first name, a symbolic link has no mode of its own. */
+static gboolean has_metadata(JsonObject *entry, const char *type, const struct tree_node *n)
+{
+        const char *mode = json_text(entry, "mode");
+
+        if (!g_strcmp0(type, "hardlink"))
+                return TRUE;
+        return json_number(entry, "uid") == n->uid && json_number(entry, "gid") == n->gid &&
+               (S_ISLNK(n->mode) || (mode && g_ascii_strtoull(mode, NULL, 8) == (n->mode & 07777)));
+}
+
 static gboolean is_as_released(JsonObject *entry, const BuildTree *live, gssize index)
 {
         const char *type = json_text(entry, "type"), *digest = json_text(entry, "digest");
@@ -111,6 +122,8 @@ static gboolean is_as_released(JsonObject *entry, const BuildTree *live, gssize 
         const struct tree_node *first = build_tree_node(live, n->leader);
         if (S_ISREG(n->mode) && first->has_digest)
                 digest_to_hex(first->digest, hex);
+        if (!has_metadata(entry, type, n))
+                return FALSE;
         if (!g_strcmp0(type, "file"))
                 return S_ISREG(n->mode) && first->has_digest && !g_strcmp0(digest, hex);
         if (!g_strcmp0(type, "hardlink"))

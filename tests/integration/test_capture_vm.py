@@ -180,3 +180,20 @@ def test_what_was_done_by_hand_is_drift_and_what_a_release_did_is_not(pilot, tmp
     assert code == REFUSED
     assert found == {"usr/bin/by-hand": ("create", "golden image"), "usr/bin/two": ("create", "app 2"),
                      "usr/bin/three": ("missing", "app 2"), "usr/bin/tool": ("reverted", "app 2")}
+
+
+@pytest.mark.parametrize("change", [lambda f: f.chmod(0o4755), lambda f: os.chown(f, 33, 0)])
+def test_mode_and_owner_of_what_a_release_put_there_drift_too(pilot, tmp_path, change):
+    new = tmp_path / "new"
+    shutil.copytree(pilot.golden, new, symlinks=True)
+    (new / "usr/bin/alias").unlink()
+    os.link(new / "usr/bin/same", new / "usr/bin/alias")
+    put(new, "usr/bin/two", "released", 0o755)
+    pilot.host.moult("release", "capture", "--from", pilot.golden, "--to", new, "--name", "app", "--version", "2", "--sign",
+                     pilot.dir / "ops.key", "-o", tmp_path / "app.moult")
+    shutil.copy(tmp_path / "ops.pub", pilot.host.trust)
+    pilot.host.moult("release", "import", tmp_path / "app.moult")
+    pilot.host.moult("push", "app=2", "net-1")
+    assert drift(pilot) == (0, {})
+    change(pilot.root / "usr/bin/two")
+    assert drift(pilot) == (REFUSED, {"usr/bin/two": ("create", "app 2")})
