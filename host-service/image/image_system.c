@@ -69,11 +69,12 @@ static gboolean take_known(Image *i, const char *root, GError **error)
 }
 
 /* A system of one's own making has no fstab, perhaps: but a way to start, and /etc. */
-static gboolean looks_like_root(Image *i, const char *device)
+static gboolean looks_like_root(Image *i, const char *device, gboolean *ret_broken)
 {
         gboolean yes = FALSE;
 
-        if (i->c->mount_ro(image_handle(i), device, "/") < 0)
+        *ret_broken = i->c->mount_ro(image_handle(i), device, "/") < 0;
+        if (*ret_broken)
                 return FALSE;
         if (i->c->is_dir_opts(image_handle(i), "/etc", -1) == 1)
                 yes = i->c->exists(image_handle(i), "/etc/os-release") == 1 ||
@@ -88,32 +89,58 @@ static gboolean is_encrypted(const char *type)
         return g_str_equal(type, "crypto_LUKS") || g_str_equal(type, "BitLocker");
 }
 
+struct finding {
+        const char *root, *broken; /* devices */
+        gboolean several, encrypted;
+};
+
 /* @pairs: device, type, ... */
-static gboolean find_unknown(Image *i, char *const *pairs, GError **error)
+static struct finding look_at_all(Image *i, char *const *pairs)
 {
-        gboolean encrypted = FALSE;
-        const char *root = NULL;
+        struct finding f = {0};
 
         for (unsigned n = 0; pairs[n]; n += 2) {
-                encrypted |= is_encrypted(pairs[n + 1]);
-                if (g_str_equal(pairs[n], i->room ? i->room : "") || is_encrypted(pairs[n + 1]) ||
-                    g_str_equal(pairs[n + 1], "swap") || !looks_like_root(i, pairs[n]))
+                gboolean broken = FALSE;
+
+                f.encrypted |= is_encrypted(pairs[n + 1]);
+                if (g_strcmp0(pairs[n], i->room) == 0 || is_encrypted(pairs[n + 1]) ||
+                    g_str_equal(pairs[n + 1], "swap") || g_str_equal(pairs[n + 1], "unknown"))
                         continue;
-                if (root)
-                        return refuse(i, error,
-                                      "holds more than one system: images of one system can be used");
-                root = pairs[n];
+                if (looks_like_root(i, pairs[n], &broken)) {
+                        f.several |= f.root != NULL;
+                        f.root = pairs[n];
+                } else if (broken) {
+                        f.broken = pairs[n];
+                }
         }
-        if (!root)
-                return refuse(i, error,
-                              encrypted
-                                      ? "is encrypted inside: it cannot be read without its key; decrypt a "
-                                        "copy, or capture from a running VM with vm:NAME"
-                                      : "holds no operating system that is known here (if it is an image at "
-                                        "all: a qcow2 file must be called .qcow2, or given as qcow2:FILE)");
-        i->system = (struct image_system){g_strdup("linux"), g_strdup(""), g_strdup("")};
-        take_mounts(i, root, NULL);
-        return TRUE;
+        return f;
+}
+
+static gboolean find_unknown(Image *i, char *const *pairs, GError **error)
+{
+        struct finding f = look_at_all(i, pairs);
+
+        if (f.several)
+                return refuse(i, error, "holds more than one system: images of one system can be used");
+        if (f.root) {
+                i->system = (struct image_system){g_strdup("linux"), g_strdup(""), g_strdup("")};
+                take_mounts(i, f.root, NULL);
+                return TRUE;
+        }
+        if (f.broken) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT,
+                            "%s holds no system that can be read, and a file system in it (%s) cannot be "
+                            "mounted: it "
+                            "is damaged; repair a copy (fsck in a VM), or go back to an older image",
+                            i->path, f.broken);
+                return FALSE;
+        }
+        return refuse(i, error,
+                      f.encrypted
+                              ? "is encrypted inside: it cannot be read without its key; decrypt a copy, or "
+                                "capture from a running VM with vm:NAME"
+                              : "holds no operating system that is known here (if it is an image at all: a "
+                                "qcow2 file must be called .qcow2, or given as qcow2:FILE)");
 }
 
 static void free_strings(char **list)
