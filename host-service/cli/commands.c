@@ -14,8 +14,9 @@ static const struct command command_key = {
 };
 
 static const struct command *const release_commands[] = {
-        &command_release_apply, &command_release_build, &command_release_capture, &command_release_import, &command_release_list,
-        &command_release_show,  &command_release_verify,  &command_release_remove, NULL,
+        &command_release_apply,  &command_release_build,  &command_release_capture,
+        &command_release_import, &command_release_list,   &command_release_show,
+        &command_release_verify, &command_release_remove, NULL,
 };
 
 static const struct command command_release = {

@@ -392,7 +392,7 @@ def test_several_vms_that_end_alike_and_not_alike(host, packs):
     ("moult ", {"drift", "push", "rollout", "rollback", "status", "fleet", "jobs", "history", "events", "vm", "release", "store",
                "key", "doctor", "token", "help"}),
     ("moult re", {"release"}),
-    ("moult release ", {"build", "import", "list", "show", "verify", "remove", "capture"}),
+    ("moult release ", {"apply", "build", "import", "list", "show", "verify", "remove", "capture"}),
     ("moult jobs ca", {"cancel"}),
     ("moult jobs --a", {"--all"}),
     ("moult push --tr", {"--transport"}),

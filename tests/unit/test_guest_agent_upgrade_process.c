@@ -23,7 +23,8 @@ static struct process_result run(const char *script, guint timeout_ms)
         static const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
         struct process_result r = {0};
         g_autoptr(GError) error = NULL;
-        struct process_request q = {argv, environment, -1, timeout_ms, FALSE, 0};
+        struct process_request q = {
+                .argv = argv, .environment = environment, .script_fd = -1, .timeout_ms = timeout_ms};
         cr_assert(process_run(&q, &r, &error), "%s", error->message);
         return r;
 }
@@ -123,7 +124,11 @@ Test(process, one_that_cannot_be_killed_is_given_up)
         g_setenv("MOULT_FAULT", "process-kill:*=skip", TRUE);
         const char *argv[] = {"/bin/sh", "-c", "echo $$; exec sleep 1000", NULL};
         static const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
-        struct process_request q = {argv, environment, -1, 300, FALSE, 300};
+        struct process_request q = {.argv = argv,
+                                    .environment = environment,
+                                    .script_fd = -1,
+                                    .timeout_ms = 300,
+                                    .kill_within_ms = 300};
         struct process_result r = {0};
         cr_assert(process_run(&q, &r, NULL));
         cr_expect(r.timed_out && r.unkillable);
@@ -143,7 +148,11 @@ Test(process, what_an_init_script_left_running_lives_on_and_may_write)
                 "{ read x <%s; echo one; echo two; read x <%s; } & echo $!; echo started", go, written);
         const char *argv[] = {"/bin/sh", "-c", script, NULL};
         static const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
-        struct process_request q = {argv, environment, -1, 30000, TRUE, 0};
+        struct process_request q = {.argv = argv,
+                                    .environment = environment,
+                                    .script_fd = -1,
+                                    .timeout_ms = 30000,
+                                    .leaves_daemons = TRUE};
         struct process_result r = {0};
         cr_assert(process_run(&q, &r, NULL));
         cr_expect(zero(int, r.exit_status));
@@ -167,7 +176,11 @@ Test(process, of_an_init_script_that_fails_nothing_is_left)
 {
         const char *argv[] = {"/bin/sh", "-c", "sleep 1000 & echo $!; exit 1", NULL};
         static const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
-        struct process_request q = {argv, environment, -1, 30000, TRUE, 0};
+        struct process_request q = {.argv = argv,
+                                    .environment = environment,
+                                    .script_fd = -1,
+                                    .timeout_ms = 30000,
+                                    .leaves_daemons = TRUE};
         struct process_result r = {0};
         cr_assert(process_run(&q, &r, NULL));
         cr_expect(eq(int, r.exit_status, 1));
@@ -250,7 +263,8 @@ Test(process, a_program_that_is_not_there_is_an_error)
         static const char *const environment[] = {NULL};
         struct process_result r = {0};
         g_autoptr(GError) error = NULL;
-        struct process_request q = {argv, environment, -1, 1000, FALSE, 0};
+        struct process_request q = {
+                .argv = argv, .environment = environment, .script_fd = -1, .timeout_ms = 1000};
         cr_expect(process_run(&q, &r, &error) == FALSE);
         cr_expect(ne(ptr, error, NULL));
 }
