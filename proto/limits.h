@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* Frames */
-#define LIMIT_FRAME_PAYLOAD  (512u * 1024u)       /* bytes of one message */
+#define LIMIT_FRAME_PAYLOAD (512u * 1024u) /* bytes of one message */
 /* A packed payload unpacks to at most this many times its bytes, and these: a flood costs little more than it
  * sends. */
 #define LIMIT_PACKED_RATIO   64u
@@ -86,6 +86,8 @@
 #define LIMIT_DELTA_FRAMES       65536u
 #define LIMIT_DELTA_PREFIX       (16u * 1024u * 1024u) /* of one frame: what applying it takes of memory */
 #define LIMIT_DELTA_OUTPUT       (8u * 1024u * 1024u)
+#define LIMIT_GZIP_FILE          (4u * 1024u * 1024u) /* that is taken apart for a delta */
+#define LIMIT_GZIP_HEAD          1024u
 #define LIMIT_FILE_SIZE          (UINT64_C(1) << 44) /* 16 TiB, ext4's */
 
 /* The target file system */

@@ -19,7 +19,10 @@ struct DeltaWriter {
         int fd; /* the caller's */
         char *path;
         uint64_t begin, at;
-        GPtrArray *sources, *frames;
+        enum delta_index_kind kind; /* that is being filled */
+        struct section {
+                GPtrArray *sources, *frames;
+        } sections[DELTA_INDICES];
 };
 
 static void source_free(gpointer s)
@@ -38,8 +41,9 @@ DeltaWriter *delta_writer_new(int fd, const char *path, uint64_t begin)
         w->fd = fd;
         w->path = g_strdup(path);
         w->begin = w->at = begin;
-        w->sources = g_ptr_array_new_with_free_func(source_free);
-        w->frames = g_ptr_array_new_with_free_func(frame_free);
+        for (unsigned i = 0; i < DELTA_INDICES; i++)
+                w->sections[i] = (struct section){g_ptr_array_new_with_free_func(source_free),
+                                                  g_ptr_array_new_with_free_func(frame_free)};
         return w;
 }
 
@@ -47,10 +51,17 @@ void delta_writer_free(DeltaWriter *w)
 {
         if (w == NULL)
                 return;
-        g_ptr_array_unref(w->sources);
-        g_ptr_array_unref(w->frames);
+        for (unsigned i = 0; i < DELTA_INDICES; i++) {
+                g_ptr_array_unref(w->sections[i].sources);
+                g_ptr_array_unref(w->sections[i].frames);
+        }
         g_free(w->path);
         g_free(w);
+}
+
+void delta_writer_choose(DeltaWriter *w, enum delta_index_kind kind)
+{
+        w->kind = kind;
 }
 
 uint32_t delta_writer_add_source(DeltaWriter *w, uint32_t entry, const char *path,
@@ -63,8 +74,8 @@ uint32_t delta_writer_add_source(DeltaWriter *w, uint32_t entry, const char *pat
                 s->path = (ProtobufCBinaryData){strlen(path), (uint8_t *)g_strdup(path)};
                 s->digest = (ProtobufCBinaryData){DIGEST_SIZE, g_memdup2(digest, DIGEST_SIZE)};
         }
-        g_ptr_array_add(w->sources, s);
-        return w->sources->len - 1;
+        g_ptr_array_add(w->sections[w->kind].sources, s);
+        return w->sections[w->kind].sources->len - 1;
 }
 
 static gboolean write_at(DeltaWriter *w, const void *data, size_t len, GError **error)
@@ -84,13 +95,13 @@ gboolean delta_writer_add_frame(DeltaWriter *w, Moult__DeltaFrame *f, GBytes *by
         const void *data = g_bytes_get_data(bytes, &len);
         f->offset = w->at;
         f->stored_size = (uint32_t)len;
-        g_ptr_array_add(w->frames, f);
+        g_ptr_array_add(w->sections[w->kind].frames, f);
         return write_at(w, data, len, error);
 }
 
 unsigned delta_writer_frames(const DeltaWriter *w)
 {
-        return w->frames->len;
+        return w->sections[w->kind].frames->len;
 }
 
 uint64_t delta_writer_bytes(const DeltaWriter *w)
@@ -98,13 +109,14 @@ uint64_t delta_writer_bytes(const DeltaWriter *w)
         return w->at - w->begin;
 }
 
-static gboolean write_index(DeltaWriter *w, struct delta_trailer *ret, GError **error)
+static gboolean write_index(DeltaWriter *w, const struct section *section, struct delta_trailer *ret,
+                            GError **error)
 {
         Moult__DeltaIndex x = MOULT__DELTA_INDEX__INIT;
-        x.n_sources = w->sources->len;
-        x.sources = (Moult__DeltaSource **)w->sources->pdata;
-        x.n_frames = w->frames->len;
-        x.frames = (Moult__DeltaFrame **)w->frames->pdata;
+        x.n_sources = section->sources->len;
+        x.sources = (Moult__DeltaSource **)section->sources->pdata;
+        x.n_frames = section->frames->len;
+        x.frames = (Moult__DeltaFrame **)section->frames->pdata;
         size_t size = moult__delta_index__get_packed_size(&x), room = ZSTD_COMPRESSBOUND(size);
         if (size > LIMIT_DELTA_INDEX) {
                 g_set_error(
@@ -132,16 +144,21 @@ static gboolean write_index(DeltaWriter *w, struct delta_trailer *ret, GError **
 
 gboolean delta_writer_finish(DeltaWriter *w, uint64_t *ret_end, GError **error)
 {
-        uint8_t buf[DELTA_TRAILER_SIZE];
-        struct delta_trailer t;
-        if (w->frames->len == 0) {
+        /* Zeros where there is no index of a kind. The first kind's is the last. */
+        uint8_t buf[DELTA_INDICES * DELTA_TRAILER_SIZE] = {0};
+        if (w->at == w->begin) {
                 *ret_end = w->begin;
                 return TRUE;
         }
-        if (!write_index(w, &t, error))
-                return FALSE;
+        for (unsigned kind = 0; kind < DELTA_INDICES; kind++) {
+                struct delta_trailer t;
+                if (w->sections[kind].frames->len == 0)
+                        continue;
+                if (!write_index(w, &w->sections[kind], &t, error))
+                        return FALSE;
+                delta_trailer_format(&t, kind, buf + sizeof buf - (kind + 1) * DELTA_TRAILER_SIZE);
+        }
         uint64_t end = (w->at + sizeof buf + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
-        delta_trailer_format(&t, buf);
         w->at = end - sizeof buf;
         if (!write_at(w, buf, sizeof buf, error))
                 return FALSE;

@@ -6,6 +6,7 @@
 
 #include "proto/manifest.pb-c.h"
 #include "common/digest.h"
+#include "shm/pack_deltas.h"
 
 typedef struct DeltaWriter DeltaWriter;
 
@@ -14,6 +15,8 @@ DeltaWriter *delta_writer_new(int fd, const char *path, uint64_t begin);
 void delta_writer_free(DeltaWriter *w);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DeltaWriter, delta_writer_free)
 
+/* Which index what is added from here on goes to; at first DELTA_INDEX_BYTES. Each has its own sources. */
+void delta_writer_choose(DeltaWriter *w, enum delta_index_kind kind);
 /* The number of a source, for pieces. @entry: index of the entry whose path and first old digest it has, plus
  * 1; else 0, with both. */
 uint32_t delta_writer_add_source(DeltaWriter *w, uint32_t entry, const char *path,
@@ -21,6 +24,7 @@ uint32_t delta_writer_add_source(DeltaWriter *w, uint32_t entry, const char *pat
 /* Takes over @f, whose prefix and parts are set, and writes its bytes. */
 gboolean delta_writer_add_frame(DeltaWriter *w, Moult__DeltaFrame *f, GBytes *bytes, GError **error);
 
+/* Of the chosen index. */
 unsigned delta_writer_frames(const DeltaWriter *w);
 /* Of frames, so far. */
 uint64_t delta_writer_bytes(const DeltaWriter *w);

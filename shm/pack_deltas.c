@@ -10,6 +10,7 @@
 #include "common/verity_layout.h"
 #include "proto/limits.h"
 #include "proto/message.h"
+#include "shm/gzip_remake.h"
 #include "shm/pack_wire.h"
 
 /* As for the list: what unpacking may take, by the size of what is unpacked. */
@@ -23,6 +24,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CCtx, ZSTD_freeCCtx)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_DCtx, ZSTD_freeDCtx)
 
 /* --- the trailer --- */
+
+static const char magics[DELTA_INDICES][9] = {"MOULTDX1", "MOULTDX2"};
 
 struct trailer_wire {
         uint8_t magic[8];
@@ -38,14 +41,14 @@ static uint32_t trailer_crc(const uint8_t buf[static DELTA_TRAILER_SIZE])
         return (uint32_t)crc32(0, buf, offsetof(struct trailer_wire, crc));
 }
 
-const char *delta_trailer_parse(const uint8_t buf[static DELTA_TRAILER_SIZE], gboolean *ret_there,
-                                struct delta_trailer *ret)
+const char *delta_trailer_parse(const uint8_t buf[static DELTA_TRAILER_SIZE], enum delta_index_kind kind,
+                                gboolean *ret_there, struct delta_trailer *ret)
 {
         static const uint8_t zeros[sizeof(((struct trailer_wire *)NULL)->reserved)];
         struct trailer_wire wire;
         memcpy(&wire, buf, sizeof wire);
 
-        *ret_there = memcmp(wire.magic, DELTA_MAGIC, sizeof wire.magic) == 0;
+        *ret_there = memcmp(wire.magic, magics[kind], sizeof wire.magic) == 0;
         if (!*ret_there)
                 return NULL;
         if (GUINT32_FROM_LE(wire.crc) != trailer_crc(buf))
@@ -65,15 +68,16 @@ const char *delta_trailer_parse(const uint8_t buf[static DELTA_TRAILER_SIZE], gb
         return NULL;
 }
 
-void delta_trailer_format(const struct delta_trailer *t, uint8_t ret[static DELTA_TRAILER_SIZE])
+void delta_trailer_format(const struct delta_trailer *t, enum delta_index_kind kind,
+                          uint8_t ret[static DELTA_TRAILER_SIZE])
 {
         struct trailer_wire wire = {
-                .magic = DELTA_MAGIC,
                 .index_offset = GUINT64_TO_LE(t->index_offset),
                 .index_stored = GUINT32_TO_LE(t->index_stored),
                 .index_size = GUINT32_TO_LE(t->index_size),
                 .index_crc = GUINT32_TO_LE(t->index_crc),
         };
+        memcpy(wire.magic, magics[kind], sizeof wire.magic);
         memcpy(ret, &wire, sizeof wire);
         uint32_t crc = GUINT32_TO_LE(trailer_crc(ret));
         memcpy(ret + offsetof(struct trailer_wire, crc), &crc, sizeof crc);
@@ -117,7 +121,7 @@ static const char *source_refusal(const Moult__DeltaSource *s, const Manifest *m
         return fs_path_refusal(s->path.data, s->path.len) == NULL ? NULL : "a source's path is not clean";
 }
 
-static const char *prefix_refusal(const Moult__DeltaFrame *f, const DeltaIndex *x)
+static const char *prefix_refusal(const Moult__DeltaFrame *f, enum delta_index_kind kind, const DeltaIndex *x)
 {
         uint64_t sum = 0;
         for (size_t i = 0; i < f->n_prefix; i++) {
@@ -126,12 +130,25 @@ static const char *prefix_refusal(const Moult__DeltaFrame *f, const DeltaIndex *
                         return "a piece is of no source";
                 if (p->offset > LIMIT_FILE_SIZE || p->length == 0 || p->length > LIMIT_DELTA_PREFIX - sum)
                         return "a frame's prefix is out of range";
+                if (p->content && kind != DELTA_INDEX_GZIP)
+                        return "what is in a gzip file does not belong into the first index";
+                if (p->content && (p->offset > 0 || p->length > LIMIT_DELTA_OUTPUT))
+                        return "of what is in a gzip file there is only all";
                 sum += p->length;
         }
         return NULL;
 }
 
-static const char *parts_refusal(const Moult__DeltaFrame *f, const Manifest *m)
+static const char *gzip_refusal(const Moult__DeltaPart *p, enum delta_index_kind kind, const Manifest *m)
+{
+        if (kind != DELTA_INDEX_GZIP)
+                return "a gzip file that is made again does not belong into the first index";
+        if (p->offset > 0 || p->length != m->blobs[p->blob]->size || p->length > LIMIT_GZIP_FILE)
+                return "a gzip file that is made again is not a whole blob";
+        return gzip_recipe_refusal(p->gzip);
+}
+
+static const char *parts_refusal(const Moult__DeltaFrame *f, enum delta_index_kind kind, const Manifest *m)
 {
         uint64_t sum = 0;
         for (size_t i = 0; i < f->n_parts; i++) {
@@ -142,25 +159,29 @@ static const char *parts_refusal(const Moult__DeltaFrame *f, const Manifest *m)
                 if (p->offset % VERITY_BLOCK_SIZE != 0 || p->length == 0 || p->offset > size ||
                     p->length > size - p->offset)
                         return "a part leaves its blob";
-                if (p->length > LIMIT_DELTA_OUTPUT - sum)
+                const char *why = p->gzip != NULL ? gzip_refusal(p, kind, m) : NULL;
+                if (why != NULL)
+                        return why;
+                if (delta_part_output(p) > LIMIT_DELTA_OUTPUT - sum)
                         return "a frame gives too much";
-                sum += p->length;
+                sum += delta_part_output(p);
         }
         return sum > 0 ? NULL : "a frame gives nothing";
 }
 
-static const char *frame_refusal(const Moult__DeltaFrame *f, const DeltaIndex *x, const Manifest *m,
-                                 uint64_t begin, uint64_t end)
+static const char *frame_refusal(const Moult__DeltaFrame *f, enum delta_index_kind kind, const DeltaIndex *x,
+                                 const Manifest *m, uint64_t begin, uint64_t end)
 {
         if (f->stored_size == 0 || f->stored_size > ZSTD_COMPRESSBOUND(LIMIT_DELTA_OUTPUT))
                 return "a frame's stored size is out of range";
         if (f->offset < begin || f->offset > end || f->stored_size > end - f->offset)
                 return "a frame is not where deltas lie";
-        const char *why = prefix_refusal(f, x);
-        return why != NULL ? why : parts_refusal(f, m);
+        const char *why = prefix_refusal(f, kind, x);
+        return why != NULL ? why : parts_refusal(f, kind, m);
 }
 
-static const char *index_refusal(const DeltaIndex *x, const Manifest *m, uint64_t begin, uint64_t end)
+static const char *index_refusal(const DeltaIndex *x, enum delta_index_kind kind, const Manifest *m,
+                                 uint64_t begin, uint64_t end)
 {
         const char *why = NULL;
         if (x->n_frames > LIMIT_DELTA_FRAMES || x->n_sources > LIMIT_ENTRIES)
@@ -168,7 +189,7 @@ static const char *index_refusal(const DeltaIndex *x, const Manifest *m, uint64_
         for (size_t i = 0; i < x->n_sources && why == NULL; i++)
                 why = source_refusal(x->sources[i], m);
         for (size_t i = 0; i < x->n_frames && why == NULL; i++)
-                why = frame_refusal(x->frames[i], x, m, begin, end);
+                why = frame_refusal(x->frames[i], kind, x, m, begin, end);
         return why;
 }
 
@@ -178,8 +199,8 @@ static DeltaIndex *refuse(GError **error, const char *why)
         return NULL;
 }
 
-DeltaIndex *delta_index_parse(const void *data, size_t len, const Manifest *m, uint64_t begin, uint64_t end,
-                              GError **error)
+DeltaIndex *delta_index_parse(const void *data, size_t len, enum delta_index_kind kind, const Manifest *m,
+                              uint64_t begin, uint64_t end, GError **error)
 {
         if (len > LIMIT_DELTA_INDEX)
                 return refuse(error, "the index is too large");
@@ -191,7 +212,7 @@ DeltaIndex *delta_index_parse(const void *data, size_t len, const Manifest *m, u
         g_autoptr(DeltaIndex) x = moult__delta_index__unpack(&budget.base, len, data);
         if (x == NULL)
                 return refuse(error, "the index takes too much memory");
-        why = index_refusal(x, m, begin, end);
+        why = index_refusal(x, kind, m, begin, end);
         return why == NULL ? g_steal_pointer(&x) : refuse(error, why);
 }
 
@@ -209,21 +230,14 @@ static gboolean unpack_index(const uint8_t *stored, const struct delta_trailer *
                ZSTD_decompress(dst, t->index_size, stored, t->index_stored) == t->index_size;
 }
 
-DeltaIndex *delta_index_read(PackReader *r, GCancellable *cancellable, GError **error)
+/* NULL without an error: these bytes are no trailer of this kind. */
+static DeltaIndex *read_kind(PackReader *r, enum delta_index_kind kind,
+                             const uint8_t trailer[static DELTA_TRAILER_SIZE], uint64_t begin, uint64_t end,
+                             GCancellable *cancellable, GError **error)
 {
-        const Manifest *m = pack_reader_manifest(r);
-        const struct pack_header *h = pack_reader_header(r);
-        uint64_t begin = delta_area_begin(m, h), end = h->manifest_offset;
-        uint8_t buf[DELTA_TRAILER_SIZE];
         struct delta_trailer t;
         gboolean there;
-
-        if (end - begin < sizeof buf)
-                return NULL;
-        end -= sizeof buf;
-        if (!pack_reader_read_stored(r, end, buf, sizeof buf, cancellable, error))
-                return NULL;
-        const char *why = delta_trailer_parse(buf, &there, &t);
+        const char *why = delta_trailer_parse(trailer, kind, &there, &t);
         if (why != NULL)
                 return refuse(error, why);
         if (!there)
@@ -239,10 +253,70 @@ DeltaIndex *delta_index_read(PackReader *r, GCancellable *cancellable, GError **
                             "the pack's deltas: the index is damaged");
                 return NULL;
         }
-        return delta_index_parse(raw, t.index_size, m, begin, end, error);
+        return delta_index_parse(raw, t.index_size, kind, pack_reader_manifest(r), begin, end, error);
+}
+
+/* protobuf-c frees with free(), which is what g_free() is. */
+static gpointer joined(gpointer *a, size_t n_a, gpointer *b, size_t n_b)
+{
+        gpointer *ret = g_renew(gpointer, a, n_a + n_b + 1);
+        if (n_b > 0)
+                memcpy(ret + n_a, b, n_b * sizeof *b);
+        return ret;
+}
+
+/* All of @from behind what is in @to. Takes @from over. */
+static void join(DeltaIndex *to, DeltaIndex *from)
+{
+        for (size_t i = 0; i < from->n_frames; i++)
+                for (size_t k = 0; k < from->frames[i]->n_prefix; k++)
+                        from->frames[i]->prefix[k]->source += (uint32_t)to->n_sources;
+        to->sources =
+                joined((gpointer *)to->sources, to->n_sources, (gpointer *)from->sources, from->n_sources);
+        to->frames = joined((gpointer *)to->frames, to->n_frames, (gpointer *)from->frames, from->n_frames);
+        to->n_sources += from->n_sources;
+        to->n_frames += from->n_frames;
+        from->n_sources = from->n_frames = 0;
+        delta_index_free(from);
+}
+
+DeltaIndex *delta_index_read(PackReader *r, GCancellable *cancellable, GError **error)
+{
+        const struct pack_header *h = pack_reader_header(r);
+        uint64_t begin = delta_area_begin(pack_reader_manifest(r), h), end = h->manifest_offset;
+        uint8_t buf[DELTA_INDICES * DELTA_TRAILER_SIZE] = {0};
+        /* The first one's trailer is the last. What holds none but it may end right before. */
+        size_t n = MIN(end - begin, sizeof buf);
+        g_autoptr(DeltaIndex) x = NULL;
+
+        if (n < DELTA_TRAILER_SIZE)
+                return NULL;
+        if (!pack_reader_read_stored(r, end - n, buf + sizeof buf - n, n, cancellable, error))
+                return NULL;
+        for (unsigned kind = 0; kind < DELTA_INDICES; kind++) {
+                size_t after = (kind + 1) * DELTA_TRAILER_SIZE;
+                g_autoptr(GError) why = NULL;
+                DeltaIndex *more = after > n ? NULL
+                                             : read_kind(r, kind, buf + sizeof buf - after, begin,
+                                                         end - after, cancellable, &why);
+                if (why != NULL) {
+                        g_propagate_error(error, g_steal_pointer(&why));
+                        return NULL;
+                }
+                if (x == NULL)
+                        x = more;
+                else if (more != NULL)
+                        join(x, more);
+        }
+        return g_steal_pointer(&x);
 }
 
 /* --- frames --- */
+
+size_t delta_part_output(const Moult__DeltaPart *p)
+{
+        return (size_t)(p->gzip != NULL ? p->gzip->content : p->length);
+}
 
 size_t delta_frame_prefix(const Moult__DeltaFrame *f)
 {
@@ -256,7 +330,7 @@ size_t delta_frame_output(const Moult__DeltaFrame *f)
 {
         size_t sum = 0;
         for (size_t i = 0; i < f->n_parts; i++)
-                sum += (size_t)f->parts[i]->length;
+                sum += delta_part_output(f->parts[i]);
         return sum;
 }
 

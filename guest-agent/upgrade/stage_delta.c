@@ -14,6 +14,7 @@
 #include "common/remove_tree.h"
 #include "proto/channel.pb-c.h"
 #include "proto/limits.h"
+#include "shm/gzip_remake.h"
 #include "shm/pack_deltas.h"
 
 /* A source as it was when its digest was right. */
@@ -167,6 +168,29 @@ static void judge_source(struct deltas *d, struct source *s, const guint8 *diges
                 s->state = SOURCE_GOOD;
 }
 
+static gboolean bytes_read(const struct source *s, const Moult__DeltaPiece *p, int fd, const char *path,
+                           guint8 *dst)
+{
+        return p->offset <= (guint64)s->size && p->length <= (guint64)s->size - p->offset &&
+               fd_pread_all(fd, dst, (gsize)p->length, (off_t)p->offset, path, NULL);
+}
+
+/* Of a gzip file what is in it: all of it. */
+static gboolean content_read(const struct source *s, const Moult__DeltaPiece *p, int fd, const char *path,
+                             guint8 *dst)
+{
+        if (s->size > LIMIT_GZIP_FILE)
+                return FALSE;
+        g_autofree guint8 *file = g_malloc((gsize)s->size + 1);
+        if (!fd_pread_all(fd, file, (gsize)s->size, 0, path, NULL))
+                return FALSE;
+        g_autoptr(GBytes) content = gzip_unpack(file, (gsize)s->size);
+        if (content == NULL || g_bytes_get_size(content) != p->length)
+                return FALSE;
+        memcpy(dst, g_bytes_get_data(content, NULL), (gsize)p->length);
+        return TRUE;
+}
+
 static gboolean piece_read(struct deltas *d, const Moult__DeltaPiece *p, guint8 *dst)
 {
         const Manifest *m = d->plan->manifest;
@@ -186,9 +210,8 @@ static gboolean piece_read(struct deltas *d, const Moult__DeltaPiece *p, guint8 
                 judge_source(d, s, delta_source_digest(m, source), fd);
         /* Into memory of our own: what somebody writes to the file from here on does not matter, and what he
          * wrote meanwhile shows in its change time; at the latest in the new file's digest. */
-        return s->state == SOURCE_GOOD && p->offset <= (guint64)s->size &&
-               p->length <= (guint64)s->size - p->offset &&
-               fd_pread_all(fd, dst, (gsize)p->length, (off_t)p->offset, path, NULL) && is_as_judged(s, fd);
+        return s->state == SOURCE_GOOD && (p->content ? content_read : bytes_read)(s, p, fd, path, dst) &&
+               is_as_judged(s, fd);
 }
 
 static guint8 *prefix_read(struct deltas *d, const Moult__DeltaFrame *f)
@@ -247,14 +270,30 @@ static gboolean part_write(struct deltas *d, const Moult__DeltaPart *p, const gu
         return TRUE;
 }
 
+/* What a part is made of, to the part itself. Not verified. */
+static gboolean part_make(struct deltas *d, const Moult__DeltaPart *p, const guint8 *output, guint *files,
+                          GError **error)
+{
+        if (p->gzip == NULL)
+                return part_write(d, p, output, files, error);
+        g_autoptr(GBytes) file = gzip_remake(p->gzip, output, (gsize)p->length);
+        if (file == NULL || g_bytes_get_size(file) != p->length) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT,
+                            "the zlib of this machine does not make the gzip file that the delta is for");
+                return FALSE;
+        }
+        return part_write(d, p, g_bytes_get_data(file, NULL), files, error);
+}
+
 static gboolean parts_write(struct deltas *d, const Moult__DeltaFrame *f, const guint8 *data, guint *files,
                             GError **error)
 {
         gsize at = 0;
         for (size_t i = 0; i < f->n_parts; i++) {
-                if (!part_write(d, f->parts[i], data + at, files, error))
+                if (g_cancellable_set_error_if_cancelled(d->cancellable, error) ||
+                    !part_make(d, f->parts[i], data + at, files, error))
                         return FALSE;
-                at += (gsize)f->parts[i]->length;
+                at += delta_part_output(f->parts[i]);
         }
         return TRUE;
 }

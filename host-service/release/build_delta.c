@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "proto/limits.h"
+#include "shm/gzip_remake.h"
 #include "shm/pack_deltas.h"
 
 /* A delta must be worth a look at the old files: an eighth, and what the index says about it. */
@@ -20,8 +21,10 @@ struct part {
         uint32_t blob;
         unsigned new_index;
         uint64_t offset, length;
-        gssize old_index; /* -1: nothing to look back at */
+        Moult__GzipRecipe *gzip; /* not NULL: the frame gives what is in the file */
+        gssize old_index;        /* -1: nothing to look back at */
         uint64_t old_offset, old_length;
+        gboolean old_content; /* what is in the old file, which is a gzip file; old_length bytes */
 };
 
 struct job {
@@ -39,9 +42,10 @@ struct making {
         BuildTree *base;
         const struct build_delta_options *options;
         GCancellable *cancellable;
-        GHashTable *families; /* owned text -> index in the base, plus 1 */
-        GHashTable *sources;  /* index in the base plus 1 -> number of the source plus 1 */
-        GArray *parts;
+        GHashTable *families;         /* owned text -> index in the base, plus 1 */
+        GHashTable *sources;          /* index in the base plus 1 -> number of the source plus 1 */
+        GArray *kinds[DELTA_INDICES]; /* of struct part: what goes to which index */
+        GArray *parts;                /* those of the kind that is made now */
 };
 
 char *build_delta_family(const char *path)
@@ -102,10 +106,51 @@ static void place_prefix(struct part *p, uint64_t new_size, uint64_t old_size)
         p->old_offset = MIN(p->old_offset, old_size - LIMIT_DELTA_PREFIX);
 }
 
+static uint64_t part_output(const struct part *p)
+{
+        return p->gzip ? p->gzip->content : p->length;
+}
+
+/* What is in an old file; NULL: it is no gzip file of ours, or cannot be read now. */
+static GBytes *old_content(struct making *m, unsigned index)
+{
+        const struct tree_node *n = build_tree_node(m->base, index);
+        scoped_fd int fd = n->size <= LIMIT_GZIP_FILE ? build_tree_open(m->base, index, NULL) : -1;
+        g_autofree uint8_t *file = fd >= 0 ? g_malloc(n->size) : NULL;
+
+        if (!file || !fd_pread_all(fd, file, n->size, 0, n->path, NULL))
+                return NULL;
+        return gzip_unpack(file, n->size);
+}
+
+/* A gzip file over a gzip file, by what is in them, where zlib makes it again. */
+static gboolean collect_gzip(struct making *m, unsigned new_index, uint32_t blob, gssize old)
+{
+        const struct tree_node *n = build_tree_node(m->new_tree, new_index);
+        struct part p = {.blob = blob, .new_index = new_index, .length = n->size, .old_index = old};
+
+        if (old < 0 || n->size > LIMIT_GZIP_FILE || !g_str_has_suffix(n->path, ".gz"))
+                return FALSE;
+        g_autofree uint8_t *file = g_malloc(n->size);
+        g_autoptr(GBytes) before = old_content(m, (unsigned)old);
+        if (!before || !pack_writer_read_blob(m->writer, blob, 0, file, n->size, NULL))
+                return FALSE;
+        g_autoptr(GBytes) after = gzip_recipe_make(file, n->size, &p.gzip);
+        if (!after)
+                return FALSE;
+        p.old_length = g_bytes_get_size(before);
+        p.old_content = TRUE;
+        g_array_append_val(m->kinds[DELTA_INDEX_GZIP], p);
+        return TRUE;
+}
+
 static void collect_file(struct making *m, unsigned new_index, uint32_t blob)
 {
         const struct tree_node *n = build_tree_node(m->new_tree, new_index);
         gssize old = predecessor(m, n->path);
+
+        if (collect_gzip(m, new_index, blob, old))
+                return;
 
         for (uint64_t at = 0; at < n->size; at += LIMIT_DELTA_OUTPUT) {
                 struct part p = {.blob = blob,
@@ -116,7 +161,7 @@ static void collect_file(struct making *m, unsigned new_index, uint32_t blob)
 
                 if (old >= 0)
                         place_prefix(&p, n->size, build_tree_node(m->base, (unsigned)old)->size);
-                g_array_append_val(m->parts, p);
+                g_array_append_val(m->kinds[DELTA_INDEX_BYTES], p);
         }
 }
 
@@ -156,10 +201,10 @@ static struct job next_job(const struct making *m, guint first)
         for (guint i = first; i < m->parts->len; i++, j.count++) {
                 const struct part *p = &g_array_index(m->parts, struct part, i);
 
-                if (j.count > 0 &&
-                    (data + p->length > LIMIT_DELTA_OUTPUT || prefix + p->old_length > LIMIT_DELTA_PREFIX))
+                if (j.count > 0 && (data + part_output(p) > LIMIT_DELTA_OUTPUT ||
+                                    prefix + p->old_length > LIMIT_DELTA_PREFIX))
                         break;
-                data += p->length;
+                data += part_output(p);
                 prefix += p->old_length;
                 j.full += full_size(m, p);
         }
@@ -201,25 +246,48 @@ static gboolean know_digest(struct making *m, unsigned index, int fd, GError **e
         return TRUE;
 }
 
+static gboolean append_content(struct making *m, GByteArray *to, const struct part *p, GError **error)
+{
+        g_autoptr(GBytes) content = old_content(m, (unsigned)p->old_index);
+
+        if (!content || g_bytes_get_size(content) != p->old_length) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
+                            "the old /%s was changed while it was read: build again once nobody writes to it",
+                            build_tree_node(m->base, (unsigned)p->old_index)->path);
+                return FALSE;
+        }
+        g_byte_array_append(to, g_bytes_get_data(content, NULL), (guint)p->old_length);
+        return TRUE;
+}
+
 static gboolean read_old(struct making *m, struct job *j, const struct part *p, GError **error)
 {
         unsigned index = (unsigned)p->old_index;
         scoped_fd int fd = build_tree_open(m->base, index, error);
 
         return fd >= 0 && know_digest(m, index, fd, error) &&
-               append_range(fd, j->prefix, p->old_offset, p->old_length,
-                            build_tree_node(m->base, index)->path, error) &&
+               (p->old_content ? append_content(m, j->prefix, p, error)
+                               : append_range(fd, j->prefix, p->old_offset, p->old_length,
+                                              build_tree_node(m->base, index)->path, error)) &&
                build_tree_still(m->base, index, fd, error);
 }
 
 /* From the pack: it has just what counts, and the tree may be one that is far away. */
 static gboolean read_new(struct making *m, struct job *j, const struct part *p, GError **error)
 {
-        guint at = j->data->len;
+        GByteArray *to = p->gzip ? g_byte_array_new() : g_byte_array_ref(j->data);
+        guint at = to->len;
 
-        g_byte_array_set_size(j->data, at + (guint)p->length);
-        return pack_writer_read_blob(m->writer, p->blob, p->offset, j->data->data + at, (size_t)p->length,
-                                     error);
+        g_byte_array_set_size(to, at + (guint)p->length);
+        gboolean ok =
+                pack_writer_read_blob(m->writer, p->blob, p->offset, to->data + at, (size_t)p->length, error);
+        if (ok && p->gzip) { /* it was taken apart before, and nobody writes to the pack but we */
+                g_autoptr(GBytes) content = gzip_unpack(to->data, to->len);
+
+                g_byte_array_append(j->data, g_bytes_get_data(content, NULL), (guint)p->gzip->content);
+        }
+        g_byte_array_unref(to);
+        return ok;
 }
 
 static gboolean job_read(struct making *m, struct job *j, GError **error)
@@ -278,13 +346,14 @@ static Moult__DeltaFrame *describe(struct making *m, const struct job *j)
         f->prefix = g_new(Moult__DeltaPiece *, j->count);
         f->parts = g_new(Moult__DeltaPart *, j->count);
         for (guint i = j->first; i < j->first + j->count; i++) {
-                const struct part *p = &g_array_index(m->parts, struct part, i);
+                struct part *p = &g_array_index(m->parts, struct part, i);
                 Moult__DeltaPart *part = f->parts[f->n_parts++] = g_new(Moult__DeltaPart, 1);
 
                 moult__delta_part__init(part);
                 part->blob = p->blob;
                 part->offset = p->offset;
                 part->length = p->length;
+                part->gzip = g_steal_pointer(&p->gzip);
                 if (p->old_index < 0)
                         continue;
                 Moult__DeltaPiece *piece = f->prefix[f->n_prefix++] = g_new(Moult__DeltaPiece, 1);
@@ -292,6 +361,7 @@ static Moult__DeltaFrame *describe(struct making *m, const struct job *j)
                 piece->source = source_number(m, (unsigned)p->old_index);
                 piece->offset = p->old_offset;
                 piece->length = p->old_length;
+                piece->content = p->old_content;
         }
         return f;
 }
@@ -347,6 +417,23 @@ static gboolean run_all(struct making *m, struct build_delta_report *r, GError *
         return run_batch(m, jobs, r, error);
 }
 
+static void part_clear(gpointer data)
+{
+        gzip_recipe_free(((struct part *)data)->gzip);
+}
+
+static gboolean run_kinds(struct making *m, struct build_delta_report *r, GError **error)
+{
+        for (unsigned kind = 0; kind < DELTA_INDICES; kind++) {
+                m->parts = m->kinds[kind];
+                g_hash_table_remove_all(m->sources);
+                delta_writer_choose(m->deltas, kind);
+                if (!run_all(m, r, error))
+                        return FALSE;
+        }
+        return TRUE;
+}
+
 gboolean build_delta_add(PackWriter *w, const BuildTree *new_tree, BuildTree *base, const GArray *plan,
                          const struct build_delta_options *options, GCancellable *cancellable,
                          struct build_delta_report *report, GError **error)
@@ -361,12 +448,16 @@ gboolean build_delta_add(PackWriter *w, const BuildTree *new_tree, BuildTree *ba
         if (!m.deltas)
                 return FALSE;
         m.sources = g_hash_table_new(NULL, NULL);
-        m.parts = g_array_new(FALSE, FALSE, sizeof(struct part));
+        for (unsigned i = 0; i < DELTA_INDICES; i++) {
+                m.kinds[i] = g_array_new(FALSE, FALSE, sizeof(struct part));
+                g_array_set_clear_func(m.kinds[i], part_clear);
+        }
         fill_families(&m);
         collect(&m, plan);
-        gboolean ok = run_all(&m, report, error);
+        gboolean ok = run_kinds(&m, report, error);
         g_hash_table_unref(m.families);
         g_hash_table_unref(m.sources);
-        g_array_unref(m.parts);
+        for (unsigned i = 0; i < DELTA_INDICES; i++)
+                g_array_unref(m.kinds[i]);
         return ok;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proto/limits.h"
+#include "shm/gzip_remake.h"
 #include "shm/pack_deltas.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,11 +37,25 @@ static const Manifest *list(void)
         return &m;
 }
 
-static void try_index(const uint8_t *data, size_t size)
+/* What a recipe that was let through makes of any content stays in its room. */
+static void try_recipes(const DeltaIndex *x)
+{
+        static uint8_t content[LIMIT_DELTA_OUTPUT];
+
+        for (size_t i = 0; i < x->n_frames; i++)
+                for (size_t k = 0; k < x->frames[i]->n_parts; k++) {
+                        const Moult__DeltaPart *p = x->frames[i]->parts[k];
+                        g_autoptr(GBytes) file =
+                                p->gzip == NULL ? NULL : gzip_remake(p->gzip, content, (gsize)p->length);
+                        g_assert(file == NULL || g_bytes_get_size(file) <= p->length);
+                }
+}
+
+static void try_index(const uint8_t *data, size_t size, enum delta_index_kind kind)
 {
         const Manifest *m = list();
         g_autoptr(GError) error = NULL;
-        g_autoptr(DeltaIndex) x = delta_index_parse(data, size, m, 12288, 1024 * 1024, &error);
+        g_autoptr(DeltaIndex) x = delta_index_parse(data, size, kind, m, 12288, 1024 * 1024, &error);
 
         g_assert((x == NULL) == (error != NULL));
         for (size_t i = 0; x != NULL && i < x->n_frames; i++) {
@@ -53,6 +68,21 @@ static void try_index(const uint8_t *data, size_t size)
                 for (size_t k = 0; k < f->n_prefix; k++)
                         g_assert(delta_source_path(m, x->sources[f->prefix[k]->source]).len > 0);
         }
+        if (x != NULL)
+                try_recipes(x);
+}
+
+static void try_gzip(const uint8_t *data, size_t size)
+{
+        Moult__GzipRecipe *r = NULL;
+        g_autoptr(GBytes) content = gzip_recipe_make(data, size, &r), plain = gzip_unpack(data, size);
+
+        if (content == NULL)
+                return;
+        g_assert(plain != NULL && g_bytes_equal(plain, content) && gzip_recipe_refusal(r) == NULL);
+        g_autoptr(GBytes) again = gzip_remake(r, g_bytes_get_data(content, NULL), size);
+        g_assert(again != NULL && g_bytes_get_size(again) == size);
+        gzip_recipe_free(r);
 }
 
 static void try_frame(const uint8_t *data, size_t size)
@@ -72,13 +102,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (size == 0)
                 return 0;
         if (data[0] == 0) {
-                try_index(data + 1, size - 1);
+                try_index(data + 1, size - 1, DELTA_INDEX_BYTES);
         } else if (data[0] == 1) {
                 try_frame(data + 1, size - 1);
+        } else if (data[0] == 3) {
+                try_index(data + 1, size - 1, DELTA_INDEX_GZIP);
+        } else if (data[0] == 4) {
+                try_gzip(data + 1, size - 1);
         } else if (size > DELTA_TRAILER_SIZE) {
                 struct delta_trailer t;
                 gboolean there;
-                if (delta_trailer_parse(data + 1, &there, &t) == NULL && there)
+                if (delta_trailer_parse(data + 1, DELTA_INDEX_BYTES, &there, &t) == NULL && there)
                         g_assert(t.index_size > 0 && t.index_size <= LIMIT_DELTA_INDEX);
         }
         return 0;

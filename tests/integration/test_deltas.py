@@ -162,3 +162,21 @@ def test_a_release_tells_its_deltas(lab):
     assert "Deltas:" in lab.host.moult("release", "show", pack)
     bare = lab.host.build(lab.new, lab.old, version="3", options=("--no-deltas",))
     assert lab.host.json("release", "show", bare)["deltas"]["frames"] == 0
+
+
+def manual(version):
+    """Compressed as Debian does: little of the text changes, and every byte behind it."""
+    lines = [f"what every line of it begins with: {i * 7919 % 100003:08x}" for i in range(4000)]
+    text = "\n".join([f".TH MANUAL 1 {version}", *lines, f"end of {version}"]).encode()
+    return subprocess.run(["gzip", "-9n"], input=text, capture_output=True, check=True).stdout
+
+
+def test_gzip_files_go_by_what_is_in_them(lab):
+    lab.write(lab.old, "usr/lib/manual.1.gz", manual("1.0"))
+    lab.write(lab.root, "usr/lib/manual.1.gz", manual("1.0"))
+    lab.write(lab.new, "usr/lib/manual.1.gz", manual("1.1"))
+    with_gzip = lab.host.release(lab.new, lab.old, options=("--exclude", "large-*", "--exclude", "small*"))
+    _, push = lab.push(with_gzip)
+    assert (lab.root / "usr/lib/manual.1.gz").read_bytes() == manual("1.1")
+    assert push["deltas"]["files"] == 1 and push["deltas"]["failed"] == 0
+    assert push["deltas"]["bytes"] < 300 < 20 * 300 < len(manual("1.1"))
