@@ -136,7 +136,7 @@ guint64 fetch_server_sent(const FetchServer *f)
 /* Worker thread. */
 static int pack_fd(FetchPack *p, GError **error)
 {
-        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+        g_autoptr(GMutexLocker) G_GNUC_UNUSED locker = g_mutex_locker_new(&p->lock);
 
         if (p->fd < 0)
                 p->fd = p->env->store->open(p->env->self, p->store_name, error);
