@@ -11,9 +11,11 @@
 struct guest_status {
         gboolean connected;    /* a session stands now */
         const char *transport; /* "virtio-serial", "tls", or NULL; static text */
-        gboolean qmp;          /* the hypervisor's control socket answers */
-        gboolean tells_facts;  /* its agent knows FactsQuery */
-        const char *away;      /* why its hypervisor does not have it any more; NULL; borrowed */
+        const char
+                *software; /* of the agent that has the session, or NULL; borrowed until the loop goes on */
+        gboolean qmp;      /* the hypervisor's control socket answers */
+        gboolean tells_facts; /* its agent knows FactsQuery */
+        const char *away;     /* why its hypervisor does not have it any more; NULL; borrowed */
 };
 
 /* Runs exactly once. @history is valid during the call; NULL with @error (TIMEOUT: the guest does not

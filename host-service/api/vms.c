@@ -20,6 +20,7 @@ static JsonObject *vm_json(Api *api, const VmRecord *r)
         api->guests->ops->status(api->guests->self, r->name, &s);
         json_object_set_boolean_member(o, "connected", s.connected);
         json_object_set_text(o, "transport", s.transport);
+        json_object_set_text(o, "software", s.software);
         json_object_set_boolean_member(o, "qmp_connected", s.qmp);
         return o;
 }

@@ -45,6 +45,17 @@ static const struct command command_vm = {
         .subcommands = vm_commands,
 };
 
+static const struct command *const template_commands[] = {
+        &command_template_prepare,
+        NULL,
+};
+
+static const struct command command_template = {
+        .name = "template",
+        .summary = "Images that VMs are cloned from",
+        .subcommands = template_commands,
+};
+
 static const struct command *const store_commands[] = {
         &command_store_verify, &command_store_gc, &command_store_push, &command_store_pull, NULL,
 };
@@ -59,7 +70,8 @@ static const struct command *const root_commands[] = {
         &command_push,  &command_rollout, &command_rollback, &command_status,
         &command_fleet, &command_jobs,    &command_history,  &command_events,
         &command_vm,    &command_release, &command_store,    &command_key,
-        &command_token, &command_doctor,  &command_drift,    NULL,
+        &command_token, &command_doctor,  &command_drift,    &command_template,
+        NULL,
 };
 
 const struct command command_root = {

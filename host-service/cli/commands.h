@@ -22,6 +22,8 @@ extern const struct command command_store_pull;
 extern const struct command command_store_push;
 extern const struct command command_store_verify;
 
+extern const struct command command_template_prepare;
+
 extern const struct command command_vm_add;
 extern const struct command command_vm_discover; /* only with libvirt */
 extern const struct command command_vm_list;

@@ -21,6 +21,7 @@ typedef struct {
         gint64 seen_us;
         char *seen_boot_id;
         char *away; /* why it cannot be met at its hypervisor any more; NULL: it can */
+        char *software; /* of its last hello, or NULL */
 } Guest;
 
 struct Guests {
@@ -66,6 +67,8 @@ static void remember(Guest *guest, const Moult__Hello *peer, GuestSessionKind ki
         g_autoptr(GError) error = NULL;
         gint64 now_us = host_monotonic_us(g->env);
 
+        g_free(guest->software);
+        guest->software = message_string(peer->software);
         if (kind == GUEST_SESSION_SERIAL && peer->tls_fingerprint.len == DIGEST_SIZE &&
             !catalogue_vm_pin(g->catalogue, guest->vm, peer->tls_fingerprint.data, &error)) {
                 event_log(EVENT_WARNING, "guest-pin-failed", error->message, "vm", guest->vm, NULL);
@@ -218,6 +221,7 @@ static void guest_free(gpointer p)
         g_ptr_array_unref(guest->packs);
         g_free(guest->seen_boot_id);
         g_free(guest->away);
+        g_free(guest->software);
         g_free(guest->vm);
         g_free(guest->agent);
         g_free(guest->qmp);
@@ -329,6 +333,13 @@ Hypervisor *guests_hypervisor(Guests *g, const char *vm)
         Guest *guest = g_hash_table_lookup(g->guests, vm);
 
         return guest ? guest->hypervisor : NULL;
+}
+
+const char *guests_software(Guests *g, const char *vm)
+{
+        const Guest *guest = g_hash_table_lookup(g->guests, vm);
+
+        return guest ? guest->software : NULL;
 }
 
 Session *guests_session(Guests *g, const char *vm, GuestSessionKind kind)

@@ -52,6 +52,9 @@ Hypervisor *guests_hypervisor(Guests *g, const char *vm);
 const char *guests_away(Guests *g, const char *vm);
 /* An established session of this kind, or NULL. Borrowed: valid until control returns to the loop. */
 Session *guests_session(Guests *g, const char *vm, GuestSessionKind kind);
+/* What the guest's agent called itself in its last hello ("moult-agent 0.1.0"): its own words. Borrowed
+ * likewise; NULL: none since the start. */
+const char *guests_software(Guests *g, const char *vm);
 
 /* @s of this VM was asked for an answer of up to @bytes: they are not taken for a flood. */
 void guests_expect(Guests *g, const char *vm, const Session *s, gsize bytes);

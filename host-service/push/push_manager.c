@@ -483,6 +483,7 @@ static void view_status(gpointer self, const char *vm, struct guest_status *ret)
 
         ret->connected = serial || tls;
         ret->transport = serial ? "virtio-serial" : tls ? "tls" : NULL;
+        ret->software = ret->connected ? guests_software(m->guests, vm) : NULL;
         ret->qmp = vm_notes_qmp_answers(m->notes, vm);
         ret->away = guests_away(m->guests, vm);
         ret->tells_facts = ret->connected && session_peer_can(any_session(m, vm), CAPABILITY_FACTS);

@@ -38,6 +38,7 @@ def test_a_new_agent_takes_over_in_the_same_process_and_is_the_one_that_the_host
     # The old one has never been told to confirm: what was committed, was by the new one.
     assert "PHASE_COMMITTED" in machine.text().split("gives way")[1] and "PHASE_COMMITTED" not in machine.text().split("gives way")[0]
     assert [state for state, _ in pushes(host)] == ["done"]
+    assert host.json("vm", "show", "web-1")["software"] == f"moult-agent {NEW}"
     # The way back leads to the old agent, which runs again then.
     host.moult("rollback", "web-1")
     assert machine.version() == "1"
