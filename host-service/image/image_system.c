@@ -84,14 +84,39 @@ static gboolean looks_like_root(Image *i, const char *device, gboolean *ret_brok
         return yes;
 }
 
-static gboolean is_encrypted(const char *type)
+static void free_strings(char **list)
 {
-        return g_str_equal(type, "crypto_LUKS") || g_str_equal(type, "BitLocker");
+        for (unsigned n = 0; list && list[n]; n++)
+                free(list[n]);
+        free(list);
+}
+
+/* Takes @devices over. */
+static gboolean has_encrypted(Image *i, char **devices)
+{
+        gboolean found = FALSE;
+
+        for (unsigned n = 0; devices && devices[n] && !found; n++) {
+                char *type = i->c->vfs_type(image_handle(i), devices[n]);
+
+                found = !g_strcmp0(type, "crypto_LUKS") || !g_strcmp0(type, "BitLocker");
+                free(type);
+        }
+        free_strings(devices);
+        return found;
+}
+
+/* libguestfs does not count it as a file system, which it is not yet. */
+static gboolean is_encrypted_inside(Image *i)
+{
+        return has_encrypted(i, i->c->list_devices(image_handle(i))) ||
+               has_encrypted(i, i->c->list_partitions(image_handle(i))) ||
+               has_encrypted(i, i->c->lvs(image_handle(i)));
 }
 
 struct finding {
         const char *root, *broken; /* devices */
-        gboolean several, encrypted;
+        gboolean several;
 };
 
 /* @pairs: device, type, ... */
@@ -102,9 +127,8 @@ static struct finding look_at_all(Image *i, char *const *pairs)
         for (unsigned n = 0; pairs[n]; n += 2) {
                 gboolean broken = FALSE;
 
-                f.encrypted |= is_encrypted(pairs[n + 1]);
-                if (g_strcmp0(pairs[n], i->room) == 0 || is_encrypted(pairs[n + 1]) ||
-                    g_str_equal(pairs[n + 1], "swap") || g_str_equal(pairs[n + 1], "unknown"))
+                if (g_strcmp0(pairs[n], i->room) == 0 || g_str_equal(pairs[n + 1], "swap") ||
+                    g_str_equal(pairs[n + 1], "unknown"))
                         continue;
                 if (looks_like_root(i, pairs[n], &broken)) {
                         f.several |= f.root != NULL;
@@ -136,18 +160,11 @@ static gboolean find_unknown(Image *i, char *const *pairs, GError **error)
                 return FALSE;
         }
         return refuse(i, error,
-                      f.encrypted
+                      is_encrypted_inside(i)
                               ? "is encrypted inside: it cannot be read without its key; decrypt a copy, or "
                                 "capture from a running VM with vm:NAME"
                               : "holds no operating system that is known here (if it is an image at all: a "
                                 "qcow2 file must be called .qcow2, or given as qcow2:FILE)");
-}
-
-static void free_strings(char **list)
-{
-        for (unsigned n = 0; list && list[n]; n++)
-                free(list[n]);
-        free(list);
 }
 
 gboolean image_find_system(Image *i, GError **error)
