@@ -1,8 +1,10 @@
 """Deltas, from the build to a tree: a real agent takes a release from a real moultd over TLS, and the bytes are counted."""
 
+import concurrent.futures
 import os
 import random
 import re
+import signal
 import struct
 import subprocess
 
@@ -180,3 +182,42 @@ def test_gzip_files_go_by_what_is_in_them(lab):
     assert (lab.root / "usr/lib/manual.1.gz").read_bytes() == manual("1.1")
     assert push["deltas"]["files"] == 1 and push["deltas"]["failed"] == 0
     assert push["deltas"]["bytes"] < 300 < 20 * 300 < len(manual("1.1"))
+
+
+# The parts of 41 files are written: the first ones, one in the middle, the last.
+@pytest.mark.parametrize("at", (1, 2, 20, 41))
+def test_an_agent_that_is_killed_while_it_applies_deltas_goes_on_when_it_is_back(host, tmp_path, monkeypatch, at):
+    lab = Lab(host, tmp_path)
+    lab.root.mkdir()
+    lab.install()
+    release = host.release(lab.new, lab.old)
+    agent = lab.connect()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setenv("MOULT_FAULT", f"stage-delta-write:{at}=kill")
+            with agent:
+                agent.wait_for("agent-connected")
+                assert test_join.connected(host)
+                pushing = pool.submit(lab.push, release)
+                agent.process.wait(120)
+                assert agent.process.returncode == -signal.SIGKILL
+        assert not lab.is_new(), "nothing is switched before all is there"
+        with agent:
+            count, push = pushing.result(300)
+    assert push["state"] == "done" and lab.is_new()
+    assert push["deltas"]["failed"] == 0
+    assert count < SIZE, "what was not written yet came from deltas as well"
+
+
+def test_a_disk_that_is_full_for_a_delta_is_no_reason_to_fail(host, tmp_path, monkeypatch):
+    lab = Lab(host, tmp_path)
+    lab.root.mkdir()
+    lab.install()
+    release = host.release(lab.new, lab.old)
+    monkeypatch.setenv("MOULT_FAULT", "stage-delta-write:5=enospc")
+    with lab.connect() as agent:
+        agent.wait_for("agent-connected")
+        assert test_join.connected(host)
+        _, push = lab.push(release)
+    assert push["state"] == "done" and lab.is_new()
+    assert push["deltas"]["failed"] == 1 and "No space" in push["deltas"]["text"]
