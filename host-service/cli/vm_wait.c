@@ -31,14 +31,14 @@ static gboolean look(Client *c, char *const *names, const char **ret_missing, GE
         *ret_missing = NULL;
         if (!vms)
                 return FALSE;
-        for (; *names && !*ret_missing; names++) {
+        for (; *names; names++) {
                 gboolean known, connected = is_connected(json_node_get_array(vms), *names, &known);
                 if (!known) {
                         g_set_error(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND, "there is no VM named \"%s\"",
                                     *names);
                         return FALSE;
                 }
-                if (!connected)
+                if (!connected && !*ret_missing)
                         *ret_missing = *names;
         }
         return TRUE;
