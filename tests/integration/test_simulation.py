@@ -10,7 +10,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 SIM = pathlib.Path(os.environ.get("MOULT_SIM", TOP / "build" / "release" / "tests" / "sim" / "sim"))
 SANITIZED = TOP / "build" / "dev" / "tests" / "sim" / "sim"
 SOAK = "MOULT_SOAK" in os.environ
-SEEDS = 20000 if SOAK else 400
+SEEDS = 20000 if SOAK else 700
 SANITIZED_SEEDS = 2000 if SOAK else 60
 
 
