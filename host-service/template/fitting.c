@@ -296,7 +296,6 @@ static gboolean add_keys(struct fitting *f, GError **error)
 
 static void add_host_key(struct fitting *f)
 {
-        g_autoptr(GBytes) there = f->view->read(HOST_PIN, f->view->user);
         g_autofree char *pin = NULL;
 
         if (!f->settings->host_key)
