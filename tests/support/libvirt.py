@@ -63,12 +63,12 @@ BOOT = """
 DEVICES = """
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' discard='unmap'/>
-      <source file='{dir}/disk.qcow2'/>
+      <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>
     </disk>
-    <serial type='file'><source path='{dir}/console.log'/></serial>
+    <serial type='file'><source path='{console}'/></serial>
     <channel type='unix'>
-      <source mode='bind' path='{dir}/test.sock'/>
+      <source mode='bind' path='{test}'/>
       <target type='virtio' name='org.moult.test.0'/>
     </channel>"""
 
@@ -196,7 +196,7 @@ class Domain(vms.Vm):
         path, kind = self.base_disk
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(pathlib.Path(path).resolve()), "-F", kind,
                         str(self.dir / "disk.qcow2")], check=True)
-        devices = DEVICES.format(dir=self.dir) + (channel(self.agent_path) if self.agent_path is not None else "")
+        devices = DEVICES.format(disk=self.dir / "disk.qcow2", console=self.console_log, test=self.dir / "test.sock") + (channel(self.agent_path) if self.agent_path is not None else "")
         self.libvirtd.define(domain_xml(self.name, BOOT.format(image=self.image), devices, self.memory_mb))
         return self
 

@@ -9,6 +9,10 @@ import pytest
 
 import moult
 import vm as vms
+from images import appliance  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.usefixtures("appliance")
+
 HOOK = """#!/bin/sh
 set -e
 test "$MOULT_OFFLINE" = 1 && test "$MOULT_ROOT" = / && grep -q moult /etc/os-release
@@ -18,25 +22,6 @@ echo "$MOULT_STAGE $(cat /srv/app/version)" >>/var/log/hooks
 HEALTH = """#!/bin/sh
 test -z "$MOULT_OFFLINE" && echo health >>/var/log/hooks
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def machine_for_images():
-    """The kernel of the guests; one appliance for all runs; no KVM where the tests' machines have none."""
-    kernel = vms.image_dir("tiny")
-    version = (kernel / "kernel-version").read_text(encoding="ascii").strip()
-    modules = pathlib.Path("/lib/modules")
-    modules.mkdir(exist_ok=True)        # supermin looks into it, even if it is empty
-    new = {"SUPERMIN_KERNEL": (kernel / "vmlinuz").resolve(), "SUPERMIN_MODULES": (kernel / "vmlinuz").resolve().parent / "modules" / version,
-           "LIBGUESTFS_CACHEDIR": vms.TOP / "build/images/appliance",
-           "MOULT_AGENT_STATIC": pathlib.Path(os.environ.get("MOULT_BUILD", vms.TOP / "build/faults")) / "guest-agent/moult-agent-static"}
-    if not vms.have_kvm():
-        new["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
-    new["LIBGUESTFS_CACHEDIR"].mkdir(parents=True, exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in new.items():
-            patch.setenv(name, str(value))
-        yield
 
 
 def change(disk, *commands):
@@ -51,7 +36,7 @@ def digest(path):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(appliance, tmp_path_factory):
     """golden-1.qcow2, and golden-2.qcow2 which somebody has worked on; the release between them, with hooks."""
     directory = tmp_path_factory.mktemp("images")
     files = {"v1": "one\n", "v2": "two and more\n", "big": "content " * 40_000, "id": "f" * 32 + "\n", "hook": HOOK, "health": HEALTH}
