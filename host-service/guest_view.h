@@ -25,8 +25,14 @@ typedef void (*guest_history_func)(const Moult__History *history, const GError *
 /* The same for any question. */
 typedef void (*guest_answer_func)(const Moult__Message *answer, const GError *error, gpointer user);
 
+/* Runs exactly once, not within the call. */
+typedef void (*guest_looked_func)(gpointer user);
+
 struct guest_view_ops {
+        /* What is known by now; of the hypervisor's socket, what it last did. */
         void (*status)(gpointer self, const char *vm, struct guest_status *ret);
+        /* Asks the hypervisor anew; then status() knows. */
+        void (*look)(gpointer self, const char *vm, guest_looked_func done, gpointer user);
         /* Asks the guest itself; at most @timeout_ms. */
         void (*history)(gpointer self, const char *vm, guint count, guint timeout_ms, guest_history_func done,
                         gpointer user);

@@ -1,7 +1,7 @@
 /* host-service/api/doctor.c - GET /v1/doctor: what is wrong with this host, or with one VM.
  *
- * Of a VM its agent is asked as well, where it has a session and knows the question; so the answer comes
- * later, and comes in any case. */
+ * Of a VM its hypervisor is asked, and its agent as well, where it has a session and knows the question; so
+ * the answer comes later, and comes in any case. */
 #include "host-service/api/call.h"
 #include "host-service/api/doctor_guest.h"
 #include "host-service/doctor/facts.h"
@@ -73,29 +73,31 @@ static void visit_free(struct visit *v)
         g_free(v);
 }
 
-static void visit_answer(struct visit *v)
+/* The last of it. */
+static void visit_end(struct visit *v)
 {
-        g_autoptr(GPtrArray) findings = doctor_judge_vm(&v->vm);
-        g_autoptr(GPtrArray) guest = v->vm.connected ? doctor_judge_guest(&v->guest) : NULL;
+        if (v->call->api) {
+                g_autoptr(GPtrArray) findings = doctor_judge_vm(&v->vm);
+                g_autoptr(GPtrArray) guest = v->vm.connected ? doctor_judge_guest(&v->guest) : NULL;
 
-        call_answer(v->call, SOUP_STATUS_OK, report_json(v->vm.vm->name, findings, guest, &v->guest));
+                call_answer(v->call, SOUP_STATUS_OK, report_json(v->vm.vm->name, findings, guest, &v->guest));
+        }
+        call_done(v->call);
+        visit_free(v);
 }
 
 static void on_facts(const Moult__Message *answer, const GError *error, gpointer user)
 {
         struct visit *v = user;
 
-        if (v->call->api) {
-                v->guest.told = answer ? answer->facts : NULL;
-                v->guest.problem = answer ? NULL : g_strdup(error->message);
+        v->guest.told = answer ? answer->facts : NULL;
+        v->guest.problem = answer ? NULL : g_strdup(error->message);
+        if (v->call->api)
                 v->guest.answered_us = host_wall_us(v->call->api->env);
-                visit_answer(v);
-        }
-        call_done(v->call);
-        visit_free(v);
+        visit_end(v);
 }
 
-static void visit_ask(struct visit *v)
+static void ask_agent(struct visit *v)
 {
         Moult__FactsQuery query = MOULT__FACTS_QUERY__INIT;
         Moult__Message question = MOULT__MESSAGE__INIT;
@@ -104,29 +106,41 @@ static void visit_ask(struct visit *v)
         question.body_case = MOULT__MESSAGE__BODY_FACTS_QUERY;
         question.facts_query = &query;
         v->guest.asked_us = host_wall_us(v->call->api->env);
-        call_later(v->call);
         g->ops->ask(g->self, v->vm.vm->name, &question, LIMIT_FRAME_PAYLOAD, ASK_TIMEOUT_MS, on_facts, v);
+}
+
+/* The hypervisor was asked, if there is one: now its status is not one that was never asked for. */
+static void on_looked(gpointer user)
+{
+        struct visit *v = user;
+        struct guest_status status = {0};
+
+        if (v->call->api) {
+                const struct guest_view *g = v->call->api->guests;
+
+                g->ops->status(g->self, v->vm.vm->name, &status);
+                v->vm.qmp_answers = status.qmp;
+                if (v->vm.connected && status.tells_facts) {
+                        ask_agent(v);
+                        return;
+                }
+                v->guest.older = v->vm.connected;
+        }
+        visit_end(v);
 }
 
 static gboolean visit(struct api_call *call, const char *vm, GError **error)
 {
         const struct facts_sources sources = sources_of(call->api);
         struct visit *v = g_new0(struct visit, 1);
-        struct guest_status status = {0};
 
         v->call = call;
         if (!facts_of_vm(&sources, vm, &v->vm, error) || !facts_for_guest(&sources, &v->guest, error)) {
                 visit_free(v);
                 return FALSE;
         }
-        sources.guests->ops->status(sources.guests->self, vm, &status);
-        if (v->vm.connected && status.tells_facts) {
-                visit_ask(v);
-                return TRUE;
-        }
-        v->guest.older = v->vm.connected;
-        visit_answer(v);
-        visit_free(v);
+        call_later(call);
+        sources.guests->ops->look(sources.guests->self, vm, on_looked, v);
         return TRUE;
 }
 

@@ -20,7 +20,7 @@ typedef struct {
         GPtrArray *packs; /* of FetchPack: offered now */
         gint64 seen_us;
         char *seen_boot_id;
-        char *away; /* why it cannot be met at its hypervisor any more; NULL: it can */
+        char *away;     /* why it cannot be met at its hypervisor any more; NULL: it can */
         char *software; /* of its last hello, or NULL */
 } Guest;
 

@@ -489,6 +489,13 @@ static void view_status(gpointer self, const char *vm, struct guest_status *ret)
         ret->tells_facts = ret->connected && session_peer_can(any_session(m, vm), CAPABILITY_FACTS);
 }
 
+static void view_look(gpointer self, const char *vm, guest_looked_func done, gpointer user)
+{
+        PushManager *m = self;
+
+        vm_notes_look(m->notes, vm, done, user);
+}
+
 static void view_history(gpointer self, const char *vm, guint n, guint timeout_ms, guest_history_func done,
                          gpointer user)
 {
@@ -533,6 +540,7 @@ static char *view_mapped_by(gpointer self, const guint8 digest[static 32])
 }
 
 static const struct guest_view_ops view_ops = {
+        .look = view_look,
         .status = view_status,
         .history = view_history,
         .ask = view_ask,

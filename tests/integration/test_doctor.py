@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
 import moult  # noqa: E402
 import test_moultd_api as api_tests  # noqa: E402
+import vm as vms  # noqa: E402
 from test_join import Agent, connected  # noqa: E402
 
 
@@ -80,6 +82,20 @@ def test_a_vm_and_its_sockets(api, tmp_path):
     assert code == 1 and re.search(r"^error    agent-session: .*\n         to do: ", out, re.MULTILINE)
     assert "last-push" not in out and "ok       last-push" in api.host.run("doctor", "web-1", "--all")[1]
     assert api.host.run("doctor", "nobody")[0] == 3
+
+
+def test_a_qemu_that_was_never_asked_is_asked_first(api, tmp_path):
+    qmp = pathlib.Path(api.host.socket).with_name("q")
+    with subprocess.Popen(["qemu-system-x86_64", "-nodefaults", "-machine", "none", "-display", "none", "-qmp",
+                           f"unix:{qmp},server=on,wait=off", "-qmp", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          preexec_fn=vms._die_with_parent) as qemu:
+        try:
+            assert b"QMP" in qemu.stdout.readline()  # the greeting comes when both are open
+            api.post("/v1/vms", {"name": "web-1", "agent": str(tmp_path / "a"), "qmp": str(qmp)}, 201)
+            checks = {c["id"]: c for c in api.get("/v1/doctor?vm=web-1")["checks"]}
+            assert checks["qmp-answers"] == {"id": "qmp-answers", "severity": "ok", "found": None, "action": None}
+        finally:
+            qemu.kill()
 
 
 def test_without_a_daemon_it_says_so(tmp_path):
