@@ -249,7 +249,8 @@ static void remember(FakeAgent *a)
                 return;
         memcpy(p.push_id, a->talk.push_id, sizeof p.push_id);
         memcpy(p.generation.digest, a->digest, sizeof a->digest);
-        g_strlcpy(p.generation.release, a->script.release, sizeof p.generation.release);
+        g_strlcpy(p.generation.release, a->script.release ? a->script.release : "demo 1.0",
+                  sizeof p.generation.release);
         g_array_append_val(a->history, p);
 }
 
@@ -485,7 +486,6 @@ FakeAgent *fake_agent_new(const char *name, const char *path, GPtrArray *log)
         a->talk.ops = &talk_ops;
         a->talk.agent = a;
         a->history = g_array_new(FALSE, TRUE, sizeof(struct past));
-        a->script.release = "demo 1.0";
         a->script.plan_items = 3;
         if (!path)
                 return a;
