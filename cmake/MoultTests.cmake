@@ -12,7 +12,8 @@ function(moult_unit_test name)
         endif()
         # The tests of a program share the CPUs with the other programs that ctest -j starts.
         add_test(NAME unit.${name} COMMAND ${name} --jobs 2)
-        set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 120)
+        # The same as in tests/run.sh: what GLib calls critical is a fault of ours.
+        set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 120 ENVIRONMENT "G_DEBUG=fatal-criticals")
 endfunction()
 
 # moult_fuzz_target(NAME LINK libs...): tests/fuzz/fuzz_NAME.c. With MOULT_FUZZERS a libFuzzer program; else a program
