@@ -3,7 +3,7 @@
  * Theory of operation: two versions of a gzip file have nothing in common, what is in them nearly everything.
  * So a delta is made of the contents, and the file is compressed again where it is needed. GNU gzip and zlib
  * choose the same matches and differ in where a deflate block ends; told the ends, zlib makes gzip's bytes
- * (docs/decisions/0026). A recipe is what must be told. Whoever makes one tries it; whoever uses one compares
+ * (docs/decisions/0024). A recipe is what must be told. Whoever makes one tries it; whoever uses one compares
  * the file's digest, since another zlib may choose otherwise.
  *
  * Files of one member, at most LIMIT_GZIP_FILE bytes with at most LIMIT_DELTA_OUTPUT in them. Pure. */

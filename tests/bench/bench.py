@@ -412,7 +412,7 @@ def program(name, *words):
 
 
 PARTS = {"transfer": transfer, "native": native, "fleet": fleet, "idle": idle, "merge": merge, "switch": program("switch.py", BUILD),
-         "sysext": program("sysext.py", BUILD), "instant": program("instant.py"), "agents": program("many.py", BUILD)}
+         "sysext": program("sysext.py", BUILD), "instant": program("instant.py"), "agents": program("many.py", BUILD), "capture": program("capture.py", BUILD)}
 
 
 def main():
