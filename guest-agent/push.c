@@ -1,5 +1,5 @@
-/* guest-agent/push.c - commands to steps, steps to the worker, timers, answers. */
-#include "guest-agent/push.h"
+/* guest-agent/push.c - steps to the worker, timers, what changes. Requests are in push_requests.c. */
+#include "guest-agent/push_private.h"
 
 #include <string.h>
 
@@ -7,7 +7,6 @@
 #include "common/events.h"
 #include "guest-agent/memory.h"
 #include "guest-agent/past.h"
-#include "guest-agent/plan_page.h"
 #include "guest-agent/push_log.h"
 #include "guest-agent/push_rules.h"
 #include "guest-agent/stale_answers.h"
@@ -18,28 +17,6 @@
 #define LINGER_S 60
 /* Between two tries to record a confirmation. */
 #define CONFIRM_RETRY_S 1
-
-struct Pushes {
-        const struct agent_config *config;
-        Peers *peers;
-        struct pushes_events events;
-        gpointer user;
-        Worker *engine; /* steps */
-        Upgrade *upgrade;
-        Past *past;
-        StaleAnswers *stale;
-
-        Operation *current;           /* the one that runs, or the last one */
-        Moult__TransactionPhase seen; /* its phase when last looked at */
-        unsigned asked;               /* bit for each PushAction that is queued or running */
-        unsigned steps;               /* queued or running for `current` */
-        gboolean released;            /* `current` has let go of its transaction */
-        guint rest;                   /* before a successor */
-        guint retry;                  /* of a confirmation that could not be recorded */
-        guint timer;                  /* dead-man, idle, or linger: by phase */
-        gint64 timer_ends_us;
-        PackServer *packs; /* or NULL */
-};
 
 typedef void (*step_func)(Operation *op, const GError *why);
 
@@ -302,7 +279,7 @@ static void on_changed(Operation *op, gpointer user)
         ps->events.changed(ps->user);
 }
 
-static struct operation_env make_env(Pushes *ps)
+struct operation_env push_env(Pushes *ps)
 {
         return (struct operation_env){ps->config, ps->upgrade, ps->peers, on_changed, ps, ps->packs};
 }
@@ -323,6 +300,12 @@ static void set_current(Pushes *ps, Operation *op)
         ps->released = FALSE;
         push_log_phase(op, ps->seen);
         ps->events.changed(ps->user);
+}
+
+void push_begin(Pushes *ps, Operation *op)
+{
+        set_current(ps, op);
+        push_step(ps, operation_is_rollback(op) ? step_roll_back : step_plan, -1, NULL);
 }
 
 /* ---- opening ---- */
@@ -373,7 +356,7 @@ static void opening_done(gpointer job)
                 ps->past = past_new(ps->engine, ps->upgrade);
         ps->stale = stale_answers_new(ps->engine, ps->upgrade);
         ps->packs = serve_packs(ps->config);
-        env = make_env(ps);
+        env = push_env(ps);
         recovered = ps->upgrade ? operation_new_recovered(&env) : NULL;
         if (recovered) {
                 set_current(ps, recovered);
@@ -427,106 +410,9 @@ void pushes_free(Pushes *ps)
         g_free(ps);
 }
 
-/* ---- answers ---- */
+/* ---- what requests do (push_requests.c) ---- */
 
-Moult__TransactionState *pushes_state(Pushes *ps)
-{
-        Moult__TransactionState *s = ps->current ? operation_state(ps->current) : NULL;
-
-        if (s && s->phase == MOULT__TRANSACTION_PHASE__PHASE_ACTIVE)
-                s->confirm_left_ms =
-                        ps->timer ? (guint64)MAX(ps->timer_ends_us - g_get_monotonic_time(), 0) / 1000 : 0;
-        return s;
-}
-
-static void answer_current(Pushes *ps, struct ticket *ticket)
-{
-        Moult__TransactionState *s = pushes_state(ps);
-
-        ticket_reply_state(ticket, s);
-        push_state_free(s);
-}
-
-static void refuse(struct ticket *ticket, MoultError code, const char *text)
-{
-        g_autoptr(GError) error = g_error_new_literal(MOULT_ERROR, (int)code, text);
-
-        ticket_reply_error(ticket, error);
-}
-
-static gboolean is_current(const Pushes *ps, ProtobufCBinaryData id)
-{
-        return ps->current && id.len == 16 && memcmp(id.data, operation_id(ps->current), 16) == 0;
-}
-
-/* NULL if another operation may begin. A dry run that is planned has done its work: it gives way. */
-static const char *busy_reason(Pushes *ps)
-{
-        Moult__TransactionPhase phase;
-
-        if (!ps->current)
-                return NULL;
-        phase = operation_phase(ps->current);
-        if (push_phase_is_final(phase) ||
-            (operation_is_dry_run(ps->current) && phase == MOULT__TRANSACTION_PHASE__PHASE_PLANNED))
-                return NULL;
-        return "another push is under way here: wait for its end, or abort it";
-}
-
-static const char *source_refusal(const Moult__Offer *offer)
-{
-        for (size_t i = 0; i < offer->n_sources; i++)
-                if (offer->sources[i] == MOULT__SOURCE_KIND__SOURCE_FILE)
-                        return "an offer cannot name a file as the source";
-        return NULL;
-}
-
-/* Offered again after it failed: nothing was touched, so it may be tried again under its name. */
-static gboolean is_another_try(Pushes *ps)
-{
-        return !operation_is_rollback(ps->current) &&
-               operation_phase(ps->current) == MOULT__TRANSACTION_PHASE__PHASE_FAILED;
-}
-
-void pushes_offer(Pushes *ps, struct ticket *ticket, const Moult__Offer *offer)
-{
-        struct operation_env env = make_env(ps);
-        const char *why = source_refusal(offer);
-
-        if (is_current(ps, offer->push_id) && !is_another_try(ps)) {
-                answer_current(ps, ticket);
-        } else if (why) {
-                refuse(ticket, MOULT_ERROR_UNSUPPORTED, why);
-        } else if ((why = busy_reason(ps))) {
-                refuse(ticket, MOULT_ERROR_BUSY, why);
-        } else {
-                set_current(ps, operation_new_push(&env, offer));
-                push_step(ps, step_plan, -1, NULL);
-                answer_current(ps, ticket);
-        }
-}
-
-void pushes_rollback(Pushes *ps, struct ticket *ticket, const Moult__RollbackGeneration *request)
-{
-        struct operation_env env = make_env(ps);
-        const char *busy = busy_reason(ps);
-
-        if (is_current(ps, request->push_id)) {
-                answer_current(ps, ticket);
-                return;
-        }
-        if (busy) {
-                refuse(ticket, MOULT_ERROR_BUSY, busy);
-                return;
-        }
-        set_current(ps, operation_new_rollback(&env, request));
-        push_step(ps, step_roll_back, -1, NULL);
-        answer_current(ps, ticket);
-}
-
-/* ---- commands ---- */
-
-static void act(Pushes *ps, const Moult__PushCommand *command)
+void push_act(Pushes *ps, const Moult__PushCommand *command)
 {
         Moult__PushAction action = command->action;
 
@@ -553,82 +439,14 @@ static void act(Pushes *ps, const Moult__PushCommand *command)
         arm_timer(ps);
 }
 
-static void command_current(Pushes *ps, struct ticket *ticket, const Moult__PushCommand *command)
+Moult__TransactionState *pushes_state(Pushes *ps)
 {
-        Moult__PushAction action = command->action;
-        enum push_verdict verdict = push_rule(operation_phase(ps->current), action);
-        unsigned aborting = ps->asked & (1u << MOULT__PUSH_ACTION__PUSH_ABORT);
+        Moult__TransactionState *s = ps->current ? operation_state(ps->current) : NULL;
 
-        if (verdict == VERDICT_ACT && operation_is_dry_run(ps->current) &&
-            action == MOULT__PUSH_ACTION__PUSH_STAGE) {
-                refuse(ticket, MOULT_ERROR_WRONG_STATE,
-                       "this push is a dry run: it is planned and goes no further");
-                return;
-        }
-        if (verdict == VERDICT_WRONG_STATE) {
-                g_autofree char *text = g_strdup_printf("too early: this push is still in %s",
-                                                        push_phase_name(operation_phase(ps->current)));
-                refuse(ticket, MOULT_ERROR_WRONG_STATE, text);
-                return;
-        }
-        /* A confirmation that is to be tried again is on its way already. */
-        gboolean waits = action == MOULT__PUSH_ACTION__PUSH_CONFIRM && ps->retry;
-
-        /* It is an answer to the program that comes after this one. */
-        if (action == MOULT__PUSH_ACTION__PUSH_CONFIRM && ps->events.is_replaced &&
-            ps->events.is_replaced(ps->user))
-                waits = TRUE;
-
-        if (verdict == VERDICT_ACT && !aborting && !waits && !(ps->asked & (1u << action)))
-                act(ps, command);
-        answer_current(ps, ticket);
-}
-
-void pushes_command(Pushes *ps, struct ticket *ticket, const Moult__PushCommand *command)
-{
-        if (is_current(ps, command->push_id))
-                command_current(ps, ticket, command);
-        else
-                past_push(ps->past, ticket, command->push_id.data);
-}
-
-void pushes_plan_page(Pushes *ps, struct ticket *ticket, const Moult__PlanQuery *query)
-{
-        if (is_current(ps, query->push_id) && !ps->released && operation_has_plan(ps->current))
-                plan_page_answer(ps->current, ticket, query);
-        else
-                refuse(ticket, MOULT_ERROR_NOT_FOUND, "there is no plan of this push here: offer it again");
-}
-
-void pushes_stale(Pushes *ps, struct ticket *ticket, const Moult__StaleQuery *query)
-{
-        Moult__TransactionPhase phase = is_current(ps, query->push_id) ? operation_phase(ps->current)
-                                                                       : MOULT__TRANSACTION_PHASE__PHASE_NONE;
-
-        if (is_current(ps, query->push_id) && phase != MOULT__TRANSACTION_PHASE__PHASE_ACTIVE &&
-            !push_phase_is_final(phase))
-                refuse(ticket, MOULT_ERROR_WRONG_STATE, "too early: this push has switched nothing yet");
-        else
-                stale_answers_reply(ps->stale, ticket, query->push_id);
-}
-
-static gboolean step_runs(const Pushes *ps)
-{
-        return ps->steps > 0 && !(ps->current && push_phase_is_final(operation_phase(ps->current)));
-}
-
-void pushes_history(Pushes *ps, struct ticket *ticket, unsigned count)
-{
-        past_history(ps->past, ticket, step_runs(ps), count);
-}
-
-void pushes_status(Pushes *ps, struct ticket *ticket, const Moult__Status *status)
-{
-        Moult__Status full = *status;
-
-        full.current = pushes_state(ps);
-        past_status(ps->past, ticket, step_runs(ps), &full);
-        push_state_free(full.current);
+        if (s && s->phase == MOULT__TRANSACTION_PHASE__PHASE_ACTIVE)
+                s->confirm_left_ms =
+                        ps->timer ? (guint64)MAX(ps->timer_ends_us - g_get_monotonic_time(), 0) / 1000 : 0;
+        return s;
 }
 
 gboolean pushes_is_switching(const Pushes *ps)
