@@ -1,6 +1,6 @@
 /* host-service/guest_view.h - what the API may ask about living guests: the border between api/ and push/.
  *
- * host-service/push/ implements it (push_manager_guest_view()); the API's tests use one of their own.
+ * host-service/push/ implements it (push/guest_desk.c); the API's tests use one of their own.
  * Everything is an event-loop call that does not block. */
 #pragma once
 

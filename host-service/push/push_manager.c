@@ -9,7 +9,7 @@
 
 #include "common/events.h"
 #include "host-service/catalogue/json.h"
-#include "host-service/push/guest_ask.h"
+#include "host-service/push/guest_desk.h"
 #include "host-service/push/leftovers.h"
 #include "host-service/push/push.h"
 #include "host-service/push/push_places.h"
@@ -40,6 +40,7 @@ struct PushManager {
         VmNotes *notes;
         GuestAsks *asks;
         VmReleases *releases;
+        struct guest_desk desk;
         struct guest_view view;
 };
 
@@ -468,65 +469,9 @@ static const struct guests_events guests_events = {
 
 /* --- what the API asks --- */
 
-static Session *any_session(PushManager *m, const char *vm)
+static char *mapped_by(gpointer user, const guint8 digest[static 32])
 {
-        Session *s = guests_session(m->guests, vm, GUEST_SESSION_SERIAL);
-
-        return s ? s : guests_session(m->guests, vm, GUEST_SESSION_TLS);
-}
-
-static void view_status(gpointer self, const char *vm, struct guest_status *ret)
-{
-        PushManager *m = self;
-        gboolean serial = guests_session(m->guests, vm, GUEST_SESSION_SERIAL) != NULL;
-        gboolean tls = guests_session(m->guests, vm, GUEST_SESSION_TLS) != NULL;
-
-        ret->connected = serial || tls;
-        ret->transport = serial ? "virtio-serial" : tls ? "tls" : NULL;
-        ret->software = ret->connected ? guests_software(m->guests, vm) : NULL;
-        ret->qmp = vm_notes_qmp_answers(m->notes, vm);
-        ret->away = guests_away(m->guests, vm);
-        ret->tells_facts = ret->connected && session_peer_can(any_session(m, vm), CAPABILITY_FACTS);
-}
-
-static void view_look(gpointer self, const char *vm, guest_looked_func done, gpointer user)
-{
-        PushManager *m = self;
-
-        vm_notes_look(m->notes, vm, done, user);
-}
-
-static void view_history(gpointer self, const char *vm, guint n, guint timeout_ms, guest_history_func done,
-                         gpointer user)
-{
-        PushManager *m = self;
-
-        guest_asks_add_history(m->asks, any_session(m, vm), n, timeout_ms, done, user);
-}
-
-static void view_ask(gpointer self, const char *vm, const Message *question, gsize answer_bytes,
-                     guint timeout_ms, guest_answer_func done, gpointer user)
-{
-        PushManager *m = self;
-        Session *s = any_session(m, vm);
-
-        if (s)
-                guests_expect(m->guests, vm, s, answer_bytes);
-        guest_asks_add(m->asks, s, question, timeout_ms, done, user);
-}
-
-static void view_vm_changed(gpointer self, const char *vm)
-{
-        PushManager *m = self;
-
-        guests_vm_changed(m->guests, vm);
-        vm_notes_forget(m->notes, vm);
-        leftovers_forget(m->leftovers, vm);
-}
-
-static char *view_mapped_by(gpointer self, const guint8 digest[static 32])
-{
-        PushManager *m = self;
+        PushManager *m = user;
         const GPtrArray *lists[] = {m->waiting, m->running};
 
         for (guint l = 0; l < G_N_ELEMENTS(lists); l++)
@@ -538,15 +483,6 @@ static char *view_mapped_by(gpointer self, const guint8 digest[static 32])
                 }
         return g_strdup(leftovers_find_digest(m->leftovers, digest));
 }
-
-static const struct guest_view_ops view_ops = {
-        .look = view_look,
-        .status = view_status,
-        .history = view_history,
-        .ask = view_ask,
-        .vm_changed = view_vm_changed,
-        .mapped_by = view_mapped_by,
-};
 
 const struct guest_view *push_manager_guest_view(PushManager *m)
 {
@@ -583,7 +519,8 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
         m->notes = vm_notes_new(env, m->guests);
         m->asks = guest_asks_new(env);
         m->releases = vm_releases_new(env, c, m->guests, m->asks);
-        m->view = (struct guest_view){&view_ops, m};
+        m->desk = (struct guest_desk){m->guests, m->notes, m->asks, m->leftovers, mapped_by, m};
+        m->view = guest_desk_view(&m->desk);
         jobs_register(jobs, &push_kind, m);
         jobs_register(jobs, &rollback_kind, m);
         return m;
