@@ -13,8 +13,10 @@ import vm as vms
 
 AGENT_BUILD = pathlib.Path(os.environ.get("MOULT_BUILD", moult.TOP / "build/faults"))
 PARTS = moult.TOP / "guest-agent"
-# What the tiny image has of the agent, and its inittab without it: its test program stays.
-BY_HAND = ("/usr/sbin/moult-agent", "/usr/bin/moult-agent", "/usr/sbin/moult-targetfs", "/etc/init.d/moult-recover", "/etc/init.d/moult-boot-ok", "/etc/inittab")
+# What an image of ours has of the agent; the tiny one's inittab starts it as well.
+BY_HAND = ("/usr/sbin/moult-agent", "/usr/bin/moult-agent", "/usr/sbin/moult-targetfs", "/etc/init.d/moult-recover", "/etc/init.d/moult-boot-ok",
+           *(f"/usr/lib/systemd/system/{unit.name}" for unit in sorted(PARTS.glob("*.service"))),
+           "/etc/systemd/system/multi-user.target.wants/moult-agent.service", "/etc/systemd/system/sysinit.target.wants/moult-recover.service")
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +63,22 @@ def archive(tmp_path_factory):
     return file
 
 
-@pytest.fixture
-def image(tmp_path):
-    """The tiny image without an agent, as a qcow2 file that stands alone."""
-    raw, result = tmp_path / "raw", tmp_path / "golden.qcow2"
-    subprocess.run(["cp", "--sparse=always", str(vms.image_dir("tiny") / "disk.img"), str(raw)], check=True)
+def without_agent(name, directory, commands=()):
+    """One of our images as a qcow2 file that stands alone, and has nothing of moult in it. Nobody mounts anything for that."""
+    raw, result = directory / "raw", directory / "golden.qcow2"
+    subprocess.run(["cp", "--sparse=always", str(vms.image_dir(name) / "disk.img"), str(raw)], check=True)
     raw.chmod(0o600)
-    inittab = tmp_path / "inittab"
-    lines = (moult.TOP / "vm-images/tiny/inittab").read_text().splitlines()
-    inittab.write_text("".join(f"{line}\n" for line in lines if "run-agent" not in line and "boot-ok" not in line))
-    script = tmp_path / "script"
-    script.write_text("".join(f"rm {path}\n" for path in BY_HAND) + f"write {inittab} /etc/inittab\n")
+    script = directory / "script"
+    script.write_text("".join(f"rm {path}\n" for path in BY_HAND) + "".join(f"{command}\n" for command in commands))
     subprocess.run(["debugfs", "-w", "-f", str(script), str(raw)], check=True, capture_output=True)
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(result)], check=True)
     raw.unlink()
     return result
+
+
+@pytest.fixture
+def image(tmp_path):
+    inittab = tmp_path / "inittab"
+    lines = (moult.TOP / "vm-images/tiny/inittab").read_text().splitlines()
+    inittab.write_text("".join(f"{line}\n" for line in lines if "run-agent" not in line and "boot-ok" not in line))
+    return without_agent("tiny", tmp_path, ["rm /etc/inittab", f"write {inittab} /etc/inittab"])

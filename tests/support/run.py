@@ -175,7 +175,7 @@ class Run:
         self.thread_sanitizer()
         # The tests themselves were built above. The simulation wants to be fast.
         release = self.build("release", "programs", "sim")
-        faults = self.build("faults", "programs")
+        faults = self.build("faults", "programs", "moult-agent-next")
         if dev and release and faults:
             self.pytest("integration", 14400 if soak else 1500, 2)
             if self.options.quick:
