@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/atomic_file.h"
@@ -57,13 +58,58 @@ static gboolean dir_has(ObjectStore *s, const char *key, gboolean *ret, GCancell
         return TRUE;
 }
 
+/* The layout has two levels of directories; what is deeper is not ours. */
+static gboolean list_below(const char *root, const char *key, guint levels, GPtrArray *entries,
+                           GCancellable *cancellable, GError **error)
+{
+        g_autofree char *path = g_build_filename(root, key, NULL);
+        g_autoptr(GError) why = NULL;
+        g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
+        const char *name;
+
+        if (g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+                return TRUE; /* no push has made it, or it went meanwhile */
+        if (!dir) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_IO, "%s", why->message);
+                return FALSE;
+        }
+        while ((name = g_dir_read_name(dir))) {
+                g_autofree char *file = g_build_filename(path, name, NULL),
+                                *below = g_strconcat(key, name, NULL),
+                                *folder = g_strconcat(below, "/", NULL);
+                struct stat st;
+
+                if (g_cancellable_set_error_if_cancelled(cancellable, error))
+                        return FALSE;
+                if (lstat(file, &st) < 0) {
+                        if (errno == ENOENT)
+                                continue;
+                        return moult_error_errno(error, errno, "looking at %s", file);
+                }
+                if (S_ISREG(st.st_mode))
+                        g_ptr_array_add(entries,
+                                        object_entry_new(below, (guint64)st.st_size, st.st_mtim.tv_sec));
+                else if (S_ISDIR(st.st_mode) && levels > 1 &&
+                         !list_below(root, folder, levels - 1, entries, cancellable, error))
+                        return FALSE;
+        }
+        return TRUE;
+}
+
+static GPtrArray *dir_list(ObjectStore *s, const char *prefix, GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func(object_entry_free);
+
+        return list_below(s->name, prefix, 2, entries, cancellable, error) ? g_steal_pointer(&entries) : NULL;
+}
+
 static void dir_free(ObjectStore *s)
 {
         g_free(s->name);
         g_free(s);
 }
 
-static const struct object_store_ops ops = {dir_get, dir_put, dir_has, dir_free};
+static const struct object_store_ops ops = {dir_get, dir_put, dir_has, dir_list, dir_free};
 
 ObjectStore *object_store_dir_new(const char *path)
 {

@@ -10,14 +10,17 @@
 #include "common/error.h"
 #include "host-service/object_store.h"
 #include "host-service/s3_credentials.h"
+#include "host-service/s3_list.h"
 
 #define CONNECT_TIMEOUT_S 10L
 #define SLOW_BYTES        1024L /* per second */
 #define ERROR_BODY_MAX    16384u
+#define LIST_BODY_MAX     (16u << 20)
 
 typedef struct {
         ObjectStore base;
-        char *url; /* endpoint/bucket/prefix, without '/' at its end */
+        char *bucket_url, *url; /* endpoint/bucket, and with the prefix; without '/' at their ends */
+        char *prefix;           /* "" or "PREFIX/" */
         char *sigv4;
         S3Credentials *credentials;
         long timeout_s;
@@ -214,11 +217,10 @@ static char *make_url(const S3Store *s, const char *key)
         return g_strconcat(s->url, "/", escaped, NULL);
 }
 
-/* *ret_found (or NULL): FALSE for a 404, which is no error then. */
-static gboolean request(S3Store *s, const char *method, const char *key, struct exchange *x,
-                        gboolean *ret_found, GError **error)
+/* @key for errors. *ret_found (or NULL): FALSE for a 404, which is no error then. */
+static gboolean request_url(S3Store *s, const char *method, const char *url, const char *key,
+                            struct exchange *x, gboolean *ret_found, GError **error)
 {
-        g_autofree char *url = make_url(s, key);
         struct curl_slist *headers = make_headers(s, x);
         CURL *c = take_handle(s);
         long status = 0;
@@ -236,6 +238,14 @@ static gboolean request(S3Store *s, const char *method, const char *key, struct 
         if (status / 100 == 2 || (ret_found && status == 404))
                 return TRUE;
         return status_failure(s, x, status, key, error);
+}
+
+static gboolean request(S3Store *s, const char *method, const char *key, struct exchange *x,
+                        gboolean *ret_found, GError **error)
+{
+        g_autofree char *url = make_url(s, key);
+
+        return request_url(s, method, url, key, x, ret_found, error);
 }
 
 static GBytes *s3_get(ObjectStore *store, const char *key, gsize max_bytes, GCancellable *cancellable,
@@ -273,6 +283,63 @@ static gboolean s3_has(ObjectStore *store, const char *key, gboolean *ret, GCanc
         return ok;
 }
 
+/* The query as it is signed: its members in order, everything escaped. */
+static char *list_url(const S3Store *s, const char *prefix, const char *token)
+{
+        g_autofree char *whole = g_strconcat(s->prefix, prefix, NULL),
+                        *escaped = g_uri_escape_string(whole, NULL, FALSE),
+                        *from = token ? g_uri_escape_string(token, NULL, FALSE) : NULL;
+
+        return g_strdup_printf("%s?%s%s%slist-type=2&prefix=%s", s->bucket_url,
+                               from ? "continuation-token=" : "", from ? from : "", from ? "&" : "", escaped);
+}
+
+/* One page: appends to @entries; *token becomes that of the next one, or NULL. */
+static gboolean list_page(S3Store *s, const char *prefix, char **token, GPtrArray *entries,
+                          GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GByteArray) answer = g_byte_array_new();
+        struct exchange x = {.answer = answer, .max = LIST_BODY_MAX, .cancellable = cancellable};
+        g_autofree char *url = list_url(s, prefix, *token);
+        g_auto(S3List) page = {0};
+        const char *why;
+
+        if (!request_url(s, "GET", url, prefix, &x, NULL, error))
+                return FALSE;
+        why = s3_list_parse((const char *)answer->data, answer->len, &page);
+        for (guint i = 0; !why && i < page.entries->len; i++) {
+                const struct object_entry *e = page.entries->pdata[i];
+
+                if (g_str_has_prefix(e->key, s->prefix))
+                        g_ptr_array_add(entries,
+                                        object_entry_new(e->key + strlen(s->prefix), e->size, e->modified_s));
+                else
+                        why = "an object is not below what was asked for";
+        }
+        if (!why && page.next && g_strcmp0(page.next, *token) == 0)
+                why = "it goes round in circles";
+        if (why) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT, "%s: the list of %s: %s", s->base.name,
+                            prefix, why);
+                return FALSE;
+        }
+        g_free(*token);
+        *token = g_steal_pointer(&page.next);
+        return TRUE;
+}
+
+static GPtrArray *s3_list(ObjectStore *store, const char *prefix, GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func(object_entry_free);
+        g_autofree char *token = NULL;
+
+        do {
+                if (!list_page((S3Store *)store, prefix, &token, entries, cancellable, error))
+                        return NULL;
+        } while (token);
+        return g_steal_pointer(&entries);
+}
+
 static void s3_free(ObjectStore *store)
 {
         S3Store *s = (S3Store *)store;
@@ -281,12 +348,14 @@ static void s3_free(ObjectStore *store)
         g_mutex_clear(&s->lock);
         s3_credentials_free(s->credentials);
         g_free(s->base.name);
+        g_free(s->bucket_url);
         g_free(s->url);
+        g_free(s->prefix);
         g_free(s->sigv4);
         g_free(s);
 }
 
-static const struct object_store_ops ops = {s3_get, s3_put, s3_has, s3_free};
+static const struct object_store_ops ops = {s3_get, s3_put, s3_has, s3_list, s3_free};
 
 static const char *config_refusal(const struct s3_config *c)
 {
@@ -328,7 +397,9 @@ ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error)
         s->base.name = g_strdup_printf("s3://%s%s%s at %s", config->bucket, *config->prefix ? "/" : "",
                                        config->prefix, config->endpoint);
         prefix = g_uri_escape_string(config->prefix, "/", FALSE);
-        s->url = g_strdup_printf("%s/%s%s%s", config->endpoint, config->bucket, *prefix ? "/" : "", prefix);
+        s->bucket_url = g_strdup_printf("%s/%s", config->endpoint, config->bucket);
+        s->url = g_strdup_printf("%s%s%s", s->bucket_url, *prefix ? "/" : "", prefix);
+        s->prefix = g_strdup_printf("%s%s", config->prefix, *prefix ? "/" : "");
         s->sigv4 = g_strdup_printf("aws:amz:%s:s3", config->region);
         s->credentials = g_steal_pointer(&credentials);
         s->timeout_s = (long)config->timeout_s;

@@ -20,6 +20,24 @@ struct ObjectStore {
         char *name; /* for people: the directory, or s3://BUCKET/PREFIX at its endpoint; no secret */
 };
 
+struct object_entry {
+        char *key;
+        guint64 size;
+        gint64 modified_s; /* since 1970, by the store's clock, not ours */
+};
+static inline struct object_entry *object_entry_new(const char *key, guint64 size, gint64 modified_s)
+{
+        struct object_entry *e = g_new(struct object_entry, 1);
+
+        *e = (struct object_entry){g_strdup(key), size, modified_s};
+        return e;
+}
+static inline void object_entry_free(gpointer entry)
+{
+        g_free(((struct object_entry *)entry)->key);
+        g_free(entry);
+}
+
 struct object_store_ops {
         /* Larger than @max_bytes is CORRUPT. */
         GBytes *(*get)(ObjectStore *s, const char *key, gsize max_bytes, GCancellable *cancellable,
@@ -29,6 +47,9 @@ struct object_store_ops {
                         GError **error);
         gboolean (*has)(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
                         GError **error);
+        /* All objects whose keys begin with @prefix, which ends with '/'; of struct object_entry, in no
+         * order. What comes or goes meanwhile may be in it or not. */
+        GPtrArray *(*list)(ObjectStore *s, const char *prefix, GCancellable *cancellable, GError **error);
         void (*free)(ObjectStore *s);
 };
 

@@ -109,14 +109,22 @@ const char *operation_state_refusal(const char *text)
 
 const char *operation_kind_refusal(const char *text)
 {
-        static const char *const kinds[] = {
-                "push",         "rollout",  "rollback",   "release-import", "release-verify",
-                "store-verify", "store-gc", "store-push", "store-pull",     NULL};
+        static const char *const kinds[] = {"push",
+                                            "rollout",
+                                            "rollback",
+                                            "release-import",
+                                            "release-verify",
+                                            "store-verify",
+                                            "store-gc",
+                                            "store-push",
+                                            "store-pull",
+                                            "store-verify-shared",
+                                            NULL};
 
         return g_strv_contains(kinds, text)
                        ? NULL
                        : "must be push, rollout, rollback, release-import, release-verify, store-verify, "
-                         "store-gc, store-push or store-pull";
+                         "store-gc, store-push, store-pull or store-verify-shared";
 }
 
 const char *transport_refusal(const char *text)

@@ -102,6 +102,11 @@ static const struct field rollouts_query[] = {
         {0},
 };
 
+static const struct field verify_body[] = {
+        {"shared", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {0},
+};
+
 static const struct field gc_body[] = {
         {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
         {"keep", FIELD_NUMBER, FALSE, 0, STORE_KEEP_MAX, NULL},
@@ -210,7 +215,7 @@ const struct api_route api_routes[] = {
         {"DELETE", "/v1/releases/{name}/{version}", RELEASE, NULL, NULL, NULL, FALSE, api_releases_remove},
         {"POST", "/v1/releases/{name}/{version}/verify", RELEASE, NULL, NULL, NULL, FALSE,
          api_releases_verify},
-        {"POST", "/v1/store/verify", {NULL}, NULL, NULL, NULL, FALSE, api_store_verify},
+        {"POST", "/v1/store/verify", {NULL}, NULL, verify_body, NULL, FALSE, api_store_verify},
         {"POST", "/v1/store/gc", {NULL}, NULL, gc_body, NULL, FALSE, api_store_gc},
         {"POST", "/v1/store/push", {NULL}, NULL, share_body, NULL, FALSE, api_store_push},
         {"POST", "/v1/store/pull", {NULL}, NULL, share_body, NULL, FALSE, api_store_pull},

@@ -12,9 +12,14 @@ static gboolean start(struct api_call *call, const char *kind, GError **error)
         return id && call_answer_operation(call, SOUP_STATUS_ACCEPTED, id, error);
 }
 
+static gboolean is_shared(const struct api_call *call)
+{
+        return json_object_get_boolean_member_with_default(call->body, "shared", FALSE);
+}
+
 gboolean api_store_verify(struct api_call *call, GError **error)
 {
-        return start(call, "store-verify", error);
+        return start(call, is_shared(call) ? "store-verify-shared" : "store-verify", error);
 }
 
 gboolean api_store_gc(struct api_call *call, GError **error)

@@ -15,15 +15,20 @@ static ExitCode finish(Cli *cli, const char *path, JsonObject *body, gboolean de
 
 static ExitCode run_verify(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
 {
-        gboolean detach = FALSE;
+        gboolean detach = FALSE, shared = FALSE;
         const GOptionEntry entries[] = {
+                {"shared", 0, 0, G_OPTION_ARG_NONE, &shared,
+                 "The shared store instead: every release there and its chunks", NULL},
                 {"detach", 0, 0, G_OPTION_ARG_NONE, &detach, "Do not wait; print the job's id", NULL},
                 {0},
         };
+        JsonObject *body;
 
         if (!command_parse(self, cli, entries, 0, 0, &argc, &argv, error))
                 return EXIT_CODE_OK;
-        return finish(cli, "/v1/store/verify", NULL, detach, error);
+        body = json_object_new();
+        json_object_set_boolean_member(body, "shared", shared);
+        return finish(cli, "/v1/store/verify", body, detach, error);
 }
 
 const struct command command_store_verify = {
@@ -32,7 +37,8 @@ const struct command command_store_verify = {
         .summary = "Check everything in the store: packs, signatures, files, catalogue",
         .details = "Ends with 0 if all is whole, with 13 (corrupt) if anything is damaged, and with 9 "
                    "(untrusted) if "
-                   "the only findings are releases whose signer is not trusted any more. Nothing is changed.",
+                   "the only findings are releases whose signer is not trusted any more. Nothing is changed. "
+                   "With --shared every byte of the shared store is fetched once.",
         .run = run_verify,
 };
 

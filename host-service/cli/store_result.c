@@ -72,6 +72,31 @@ static void print_verify(Cli *cli, JsonObject *o)
                 output_words(cli, "%s\n", n ? "whole, with left-over files" : "everything is whole");
 }
 
+static void print_verify_shared(Cli *cli, JsonObject *o)
+{
+        JsonArray *findings = json_list(o, "result.findings");
+        guint n = findings ? json_array_get_length(findings) : 0;
+        gint64 bad = n + json_number(o, "result.more"), unnamed = json_number(o, "result.unnamed");
+        g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.bytes"), 0));
+
+        for (guint i = 0; i < n; i++)
+                print_finding(cli, json_array_get_object_element(findings, i));
+        if (bad > n)
+                output_words(cli, "... and %" G_GINT64_FORMAT " more of the kind\n", bad - n);
+        if (unnamed > 0)
+                output_words(cli,
+                             "%" G_GINT64_FORMAT " objects that no release names: of a push under way, or of "
+                             "one that did not end\n",
+                             unnamed);
+        output_words(cli, "%" G_GINT64_FORMAT " releases in %s looked at (%" G_GINT64_FORMAT " chunks, %s): ",
+                     json_number(o, "result.releases"), json_text(o, "result.store"),
+                     json_number(o, "result.chunks"), bytes);
+        if (bad)
+                output_words(cli, "%" G_GINT64_FORMAT " finding%s, see above\n", bad, bad == 1 ? "" : "s");
+        else
+                output_words(cli, "everything is whole\n");
+}
+
 static void print_gc(Cli *cli, JsonObject *o)
 {
         JsonArray *removed = json_list(o, "result.removed"), *kept = json_list(o, "result.kept"),
@@ -125,6 +150,8 @@ gboolean store_result_print(Cli *cli, JsonObject *operation)
                 return FALSE;
         if (!strcmp(kind, "store-verify"))
                 print_verify(cli, operation);
+        else if (!strcmp(kind, "store-verify-shared"))
+                print_verify_shared(cli, operation);
         else if (!strcmp(kind, "store-gc"))
                 print_gc(cli, operation);
         else if (g_strcmp0(json_text(operation, "state"), "succeeded") != 0)

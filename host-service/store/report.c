@@ -2,6 +2,7 @@
 #include "host-service/store/report.h"
 
 #include "common/error.h"
+#include "common/events.h"
 #include "host-service/catalogue/json.h"
 
 static const struct {
@@ -33,6 +34,22 @@ static const struct {
                                        "stop moultd, keep a copy of catalogue.db, and restore it from a "
                                        "backup or with sqlite3's .recover; packs are unaffected",
                                        FALSE},
+        [FINDING_LIST_DAMAGED] = {"list-damaged",
+                                  "no host can pull the release; those that have it are unaffected: delete "
+                                  "this object from the shared store and push the release again from a host "
+                                  "that has it (moult store push)",
+                                  FALSE},
+        [FINDING_CHUNK_MISSING] =
+                {"chunk-missing",
+                 "hosts that lack the chunk cannot pull the release; those that have it are "
+                 "unaffected: push the release again from one of them (moult store push), "
+                 "which puts back what is missing",
+                 FALSE},
+        [FINDING_CHUNK_DAMAGED] = {"chunk-damaged",
+                                   "hosts that lack the chunk cannot pull the release, and take no wrong "
+                                   "bytes: delete this object from the shared store and push the release "
+                                   "again from a host that has it (moult store push)",
+                                   FALSE},
         [FINDING_LEFT_OVER] = {"left-over", "moult store gc removes it, and so does the next start of moultd",
                                TRUE},
 };
@@ -127,4 +144,16 @@ GError *findings_error(const GPtrArray *findings)
                            "the store is not sound: %u finding%s; the first: %s%s%s%s%s", bad,
                            bad == 1 ? "" : "s", first->name ? first->name : "", first->name ? " " : "",
                            first->name ? first->version : "", first->name ? ": " : "", first->text);
+}
+
+void findings_tell(const GPtrArray *findings)
+{
+        for (guint i = 0; i < findings->len; i++) {
+                const Finding *f = findings->pdata[i];
+
+                if (!finding_is_harmless(f->kind))
+                        event_log(EVENT_ERROR, "store-damaged", f->text, "kind", finding_name(f->kind),
+                                  "release", f->name ? f->name : "", "version", f->version ? f->version : "",
+                                  "file", f->file ? f->file : "", NULL);
+        }
 }

@@ -13,6 +13,9 @@ typedef enum {
         FINDING_PACK_OPEN,         /* whole, but it can be written: not sealed */
         FINDING_CATALOGUE_DIFFERS, /* whole, but the row says something else */
         FINDING_CATALOGUE_DAMAGED, /* SQLite's own check fails */
+        FINDING_LIST_DAMAGED,      /* of the shared store: a release's list of chunks is none */
+        FINDING_CHUNK_MISSING,     /* likewise: a chunk that a release names is not there */
+        FINDING_CHUNK_DAMAGED,     /* or does not have the bytes that its name says */
         FINDING_LEFT_OVER,         /* a file that belongs to nothing */
         FINDING_MAX
 } FindingKind;
@@ -22,7 +25,7 @@ gboolean finding_is_harmless(FindingKind k);
 
 typedef struct finding {
         FindingKind kind;
-        char *file;           /* name in the store, or NULL */
+        char *file;           /* name in the store (of the shared one: the key), or NULL */
         gint64 release;       /* ReleaseRecord.id; 0: none */
         char *name, *version; /* of that release, or NULL */
         char *text;           /* what was found, for people */
@@ -39,3 +42,5 @@ JsonObject *finding_to_json(const Finding *f, const GPtrArray *users);
 /* What a list of findings comes to: NULL if there is nothing but harmless ones, else an error (CORRUPT; or
  * UNTRUSTED, if there is nothing worse) that says how many of what. */
 GError *findings_error(const GPtrArray *findings);
+/* Logs each that is damage as "store-damaged". */
+void findings_tell(const GPtrArray *findings);

@@ -131,6 +131,7 @@ Share *share_new(const struct host_env *env, Catalogue *c, Jobs *j, Releases *re
         s->tasks = g_ptr_array_new_with_free_func(task_free);
         jobs_register(j, &share_push_kind, s);
         jobs_register(j, &share_pull_kind, s);
+        jobs_register(j, &share_check_kind, s);
         return s;
 }
 

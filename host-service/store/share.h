@@ -12,7 +12,7 @@
 
 typedef struct Share Share;
 
-/* Registers "store-push" and "store-pull" (request {"release", "version"}). @objects is the caller's and must
- * outlive it; NULL: there is none, and the jobs fail. */
+/* Registers "store-push" and "store-pull" (request {"release", "version"}), and "store-verify-shared" ({}).
+ * @objects is the caller's and must outlive it; NULL: there is none, and the jobs fail. */
 Share *share_new(const struct host_env *env, Catalogue *c, Jobs *j, Releases *releases, ObjectStore *objects);
 void share_free(Share *s);

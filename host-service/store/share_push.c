@@ -124,6 +124,8 @@ static void on_pushed(const GError *error, gpointer user)
         t->r.task.transfer = NULL;
         if (error)
                 share_task_finish(&t->r.task, release_task_counts(&t->r), error);
+        else if (t->is_there)
+                push_over(t);
         else
                 share_task_transfer(&t->r.task, 1, 1, index_step, on_indexed);
 }
@@ -135,9 +137,7 @@ static void on_checked(const GError *error, gpointer user)
         t->r.task.transfer = NULL;
         if (error)
                 share_task_finish(&t->r.task, NULL, error);
-        else if (t->is_there)
-                push_over(t);
-        else
+        else /* also if it is there: what it has lost is put back */
                 share_task_transfer(&t->r.task, t->r.unique->len, SHARE_PARALLEL, push_step, on_pushed);
 }
 

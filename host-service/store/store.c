@@ -185,18 +185,6 @@ static JsonObject *verify_result(const struct task *t, const StoreNeeds *now)
         return o;
 }
 
-static void tell(const GPtrArray *findings)
-{
-        for (guint i = 0; i < findings->len; i++) {
-                const Finding *f = findings->pdata[i];
-
-                if (!finding_is_harmless(f->kind))
-                        event_log(EVENT_ERROR, "store-damaged", f->text, "kind", finding_name(f->kind),
-                                  "release", f->name ? f->name : "", "version", f->version ? f->version : "",
-                                  "file", f->file ? f->file : "", NULL);
-        }
-}
-
 static void verify_done(gpointer result, GError *error, gpointer user)
 {
         struct task *t = user;
@@ -213,7 +201,7 @@ static void verify_done(gpointer result, GError *error, gpointer user)
                 return;
         }
         drop_outdated(t->check->findings, now);
-        tell(t->check->findings);
+        findings_tell(t->check->findings);
         why = findings_error(t->check->findings);
         task_end(t, verify_result(t, now), why);
 }

@@ -57,6 +57,12 @@ class S3:
         assert status == 204, text
 
     def keys(self, prefix=""):
-        status, text = self.request("GET", f"/{self.bucket}", [("list-type", "2"), ("prefix", prefix)])
-        assert status == 200, text
-        return re.findall(r"<Key>([^<]*)</Key>", text.decode())
+        keys, query = [], [("list-type", "2"), ("prefix", prefix)]
+        while True:
+            status, text = self.request("GET", f"/{self.bucket}", query)
+            assert status == 200, text
+            keys += re.findall(r"<Key>([^<]*)</Key>", text.decode())
+            token = re.search(r"<NextContinuationToken>([^<]*)</", text.decode())
+            if not token:
+                return keys
+            query = query[:2] + [("continuation-token", token[1])]

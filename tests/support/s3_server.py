@@ -5,7 +5,8 @@
 
 Swift (Debian: python3-swift) checks AWS signatures version 4 against the secret of its user: what is wrongly signed
 is answered with 403. One account ("moult"), one user: access key "moult:host", secret "secret/with+signs=". Everything
-is below DIRECTORY, which needs extended attributes (any of ext4, btrfs, xfs, tmpfs of a recent kernel).
+is below DIRECTORY, which needs extended attributes (any of ext4, btrfs, xfs, tmpfs of a recent kernel). A list of objects comes in
+pages of 20.
 """
 
 import os
@@ -42,6 +43,7 @@ use = egg:swift#listing_formats
 [filter:s3api]
 use = egg:swift#s3api
 location = {region}
+max_bucket_listing = 20
 [filter:tempauth]
 use = egg:swift#tempauth
 user_moult_host = {secret} .admin
