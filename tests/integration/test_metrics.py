@@ -26,7 +26,7 @@ class Page:
     """One answer of GET /metrics, read by Prometheus's own parser."""
 
     def __init__(self, api):
-        connection = api_tests.Connection(api.host.socket)
+        connection = moult.Connection(api.host.socket)
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         assert answer.status == 200
