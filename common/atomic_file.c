@@ -15,6 +15,13 @@
 #include "common/fault.h"
 #include "common/fd.h"
 
+static const char *base_name(const char *name)
+{
+        const char *slash = strrchr(name, '/');
+
+        return slash != NULL ? slash + 1 : name;
+}
+
 static gboolean write_new(int dir, const char *temporary, const void *data, size_t len, mode_t mode,
                           const char *name, GError **error)
 {
@@ -35,13 +42,11 @@ static gboolean write_new(int dir, const char *temporary, const void *data, size
         return TRUE;
 }
 
-gboolean atomic_file_write_at(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
-                              GError **error)
+static gboolean write_as(int dirfd, const char *name, const char *temporary, const void *data, size_t len,
+                         mode_t mode, GError **error)
 {
         g_autofree char *parent = g_path_get_dirname(name);
-        const char *slash = strrchr(name, '/');
-        const char *last = slash != NULL ? slash + 1 : name;
-        g_autofree char *temporary = g_strdup_printf(".%s.new", last);
+        const char *last = base_name(name);
 
         /* Opened anew: the caller's may be O_PATH, which cannot be synced. */
         scoped_fd int dir = openat(dirfd, parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -63,4 +68,21 @@ gboolean atomic_file_write_at(int dirfd, const char *name, const void *data, siz
         if (!fault_skip("atomic-file.skip-dirsync") && fsync(dir) < 0)
                 return moult_error_errno(error, errno, "syncing the directory of %s", name);
         return TRUE;
+}
+
+gboolean atomic_file_write_at(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
+                              GError **error)
+{
+        g_autofree char *temporary = g_strdup_printf(".%s.new", base_name(name));
+
+        return write_as(dirfd, name, temporary, data, len, mode, error);
+}
+
+gboolean atomic_file_write_shared_at(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
+                                     GError **error)
+{
+        g_autofree char *random = g_uuid_string_random(),
+                        *temporary = g_strdup_printf(".%s.%s.new", base_name(name), random);
+
+        return write_as(dirfd, name, temporary, data, len, mode, error);
 }

@@ -42,19 +42,74 @@ static gboolean dir_put(ObjectStore *s, const char *key, GBytes *data, GCancella
         fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return moult_error_errno(error, errno, "opening the directory %s", dir);
-        return atomic_file_write_at(fd, strrchr(path, '/') + 1, bytes, len, 0444, error);
+        return atomic_file_write_shared_at(fd, strrchr(path, '/') + 1, bytes, len, 0444, error);
 }
 
-static gboolean dir_has(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
-                        GError **error)
+static gboolean dir_has(ObjectStore *s, const char *key, gboolean *ret, gint64 *ret_modified_s,
+                        GCancellable *cancellable, GError **error)
+{
+        g_autofree char *path = g_build_filename(s->name, key, NULL);
+        struct stat st;
+        gboolean there;
+
+        if (g_cancellable_set_error_if_cancelled(cancellable, error))
+                return FALSE;
+        there = stat(path, &st) == 0;
+        if (!there && errno != ENOENT && errno != ENOTDIR)
+                return moult_error_errno(error, errno, "looking for %s", path);
+        if (there && ret_modified_s)
+                *ret_modified_s = st.st_mtim.tv_sec;
+        *ret = there;
+        return TRUE;
+}
+
+/* Without a time of ours: a file server takes its own. */
+static gboolean dir_touch(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
+                          GError **error)
 {
         g_autofree char *path = g_build_filename(s->name, key, NULL);
 
         if (g_cancellable_set_error_if_cancelled(cancellable, error))
                 return FALSE;
-        if (access(path, F_OK) < 0 && errno != ENOENT && errno != ENOTDIR)
-                return moult_error_errno(error, errno, "looking for %s", path);
-        *ret = access(path, F_OK) == 0;
+        *ret = utimensat(AT_FDCWD, path, NULL, 0) == 0;
+        /* Another user's: a put replaces it, if the directory lets us. */
+        if (!*ret && errno != ENOENT && errno != ENOTDIR && errno != EACCES && errno != EPERM)
+                return moult_error_errno(error, errno, "touching %s", path);
+        return TRUE;
+}
+
+static gboolean dir_remove(ObjectStore *s, const char *key, GCancellable *cancellable, GError **error)
+{
+        g_autofree char *path = g_build_filename(s->name, key, NULL);
+
+        if (g_cancellable_set_error_if_cancelled(cancellable, error))
+                return FALSE;
+        if (unlink(path) < 0 && errno != ENOENT && errno != ENOTDIR)
+                return moult_error_errno(error, errno, "removing %s", path);
+        return TRUE;
+}
+
+/* The clock of a file server shows in the times that it gives to files. */
+static gboolean dir_now(ObjectStore *s, gint64 *ret_s, GCancellable *cancellable, GError **error)
+{
+        g_autofree char *id = g_uuid_string_random(), *path = g_strdup_printf("%s/.now-%s", s->name, id);
+        struct stat st;
+        gboolean ok;
+        int e;
+
+        if (g_cancellable_set_error_if_cancelled(cancellable, error))
+                return FALSE;
+        if (g_mkdir_with_parents(s->name, 0755) < 0)
+                return moult_error_errno(error, errno, "making the directory %s", s->name);
+        scoped_fd int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return moult_error_errno(error, errno, "making %s, to see the time there", path);
+        ok = futimens(fd, NULL) == 0 && fstat(fd, &st) == 0;
+        e = errno;
+        unlink(path);
+        if (!ok)
+                return moult_error_errno(error, e, "seeing the time of %s", path);
+        *ret_s = st.st_mtim.tv_sec;
         return TRUE;
 }
 
@@ -109,7 +164,8 @@ static void dir_free(ObjectStore *s)
         g_free(s);
 }
 
-static const struct object_store_ops ops = {dir_get, dir_put, dir_has, dir_list, dir_free};
+static const struct object_store_ops ops = {dir_get,    dir_put, dir_has,  dir_touch,
+                                            dir_remove, dir_now, dir_list, dir_free};
 
 ObjectStore *object_store_dir_new(const char *path)
 {

@@ -20,6 +20,7 @@
 typedef struct {
         ObjectStore base;
         char *bucket_url, *url; /* endpoint/bucket, and with the prefix; without '/' at their ends */
+        gsize path_at;          /* in them: where "/bucket" begins */
         char *prefix;           /* "" or "PREFIX/" */
         char *sigv4;
         S3Credentials *credentials;
@@ -36,6 +37,9 @@ struct exchange {
         const guint8 *body; /* of a PUT */
         gsize body_len, sent;
         GCancellable *cancellable;
+        const char *copy_source;   /* of a PUT that copies, escaped; or NULL */
+        long status;               /* of the answer, and: */
+        gint64 date_s, modified_s; /* 0: it does not say */
 };
 
 static CURL *take_handle(S3Store *s)
@@ -176,6 +180,8 @@ static void set_options(S3Store *s, CURL *c, struct exchange *x, const char *url
         curl_easy_setopt(c, CURLOPT_XFERINFODATA, x);
         curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_answer);
         curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+        if (g_str_equal(method, "DELETE"))
+                curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, "DELETE");
         if (g_str_equal(method, "HEAD"))
                 curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
         if (g_str_equal(method, "PUT")) {
@@ -190,6 +196,16 @@ static void set_options(S3Store *s, CURL *c, struct exchange *x, const char *url
 
 /* The body's digest is signed too: what arrives is what was meant. libcurl 7.88 signs every header of this
  * list, also one without a value, which it does not send: no "Expect:" here. */
+static gint64 header_date(CURL *c, const char *name)
+{
+        struct curl_header *h;
+        time_t at = -1;
+
+        if (curl_easy_header(c, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK)
+                at = curl_getdate(h->value, NULL);
+        return at < 0 ? 0 : (gint64)at;
+}
+
 static struct curl_slist *make_headers(const S3Store *s, const struct exchange *x)
 {
         g_autoptr(Hasher) h = hasher_new();
@@ -205,6 +221,12 @@ static struct curl_slist *make_headers(const S3Store *s, const struct exchange *
         if (s->credentials->session_token) {
                 token = g_strconcat("x-amz-security-token: ", s->credentials->session_token, NULL);
                 list = curl_slist_append(list, token);
+        }
+        if (x->copy_source) {
+                g_autofree char *source = g_strconcat("x-amz-copy-source: ", x->copy_source, NULL);
+
+                list = curl_slist_append(list, source);
+                list = curl_slist_append(list, "x-amz-metadata-directive: REPLACE");
         }
         return list;
 }
@@ -223,21 +245,22 @@ static gboolean request_url(S3Store *s, const char *method, const char *url, con
 {
         struct curl_slist *headers = make_headers(s, x);
         CURL *c = take_handle(s);
-        long status = 0;
         CURLcode r;
 
         set_options(s, c, x, url, method, headers);
         r = curl_easy_perform(c);
-        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &x->status);
+        x->date_s = header_date(c, "Date");
+        x->modified_s = header_date(c, "Last-Modified");
         give_handle(s, c);
         curl_slist_free_all(headers);
         if (r != CURLE_OK)
                 return curl_failure(s, x, r, key, error);
         if (ret_found)
-                *ret_found = status != 404;
-        if (status / 100 == 2 || (ret_found && status == 404))
+                *ret_found = x->status != 404;
+        if (x->status / 100 == 2 || (ret_found && x->status == 404))
                 return TRUE;
-        return status_failure(s, x, status, key, error);
+        return status_failure(s, x, x->status, key, error);
 }
 
 static gboolean request(S3Store *s, const char *method, const char *key, struct exchange *x,
@@ -273,14 +296,86 @@ static gboolean s3_put(ObjectStore *store, const char *key, GBytes *data, GCance
         return ok;
 }
 
-static gboolean s3_has(ObjectStore *store, const char *key, gboolean *ret, GCancellable *cancellable,
-                       GError **error)
+/* @x takes the times of the answer; its other members are set here. */
+static gboolean head(ObjectStore *store, const char *key, gboolean *ret, struct exchange *x, GError **error)
 {
-        struct exchange x = {.answer = g_byte_array_new(), .max = ERROR_BODY_MAX, .cancellable = cancellable};
-        gboolean ok = request((S3Store *)store, "HEAD", key, &x, ret, error);
+        gboolean ok;
 
-        g_byte_array_unref(x.answer);
+        x->answer = g_byte_array_new();
+        x->max = ERROR_BODY_MAX;
+        ok = request((S3Store *)store, "HEAD", key, x, ret, error);
+        g_byte_array_unref(x->answer);
         return ok;
+}
+
+static gboolean no_time(const ObjectStore *store, const char *key, const char *header, GError **error)
+{
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT, "%s: %s: the answer has no %s", store->name, key,
+                    header);
+        return FALSE;
+}
+
+static gboolean s3_has(ObjectStore *store, const char *key, gboolean *ret, gint64 *ret_modified_s,
+                       GCancellable *cancellable, GError **error)
+{
+        struct exchange x = {.cancellable = cancellable};
+
+        if (!head(store, key, ret, &x, error))
+                return FALSE;
+        if (!*ret || !ret_modified_s)
+                return TRUE;
+        if (x.modified_s == 0)
+                return no_time(store, key, "Last-Modified", error);
+        *ret_modified_s = x.modified_s;
+        return TRUE;
+}
+
+/* Any answer tells the time, also "not found". */
+static gboolean s3_now(ObjectStore *store, gint64 *ret_s, GCancellable *cancellable, GError **error)
+{
+        static const char key[] = "chunks/now";
+        struct exchange x = {.cancellable = cancellable};
+        gboolean found;
+
+        if (!head(store, key, &found, &x, error))
+                return FALSE;
+        if (x.date_s == 0)
+                return no_time(store, key, "Date", error);
+        *ret_s = x.date_s;
+        return TRUE;
+}
+
+/* A copy onto itself. Services may answer 200 to one that has failed half-way. */
+static gboolean s3_touch(ObjectStore *store, const char *key, gboolean *ret, GCancellable *cancellable,
+                         GError **error)
+{
+        S3Store *s = (S3Store *)store;
+        g_autoptr(GByteArray) answer = g_byte_array_new();
+        g_autofree char *url = make_url(s, key);
+        struct exchange x = {.answer = answer,
+                             .max = ERROR_BODY_MAX,
+                             .body = (const guint8 *)"",
+                             .cancellable = cancellable,
+                             .copy_source = url + s->path_at};
+        g_autoptr(GError) why = NULL;
+
+        *ret = request_url(s, "PUT", url, key, &x, NULL, &why);
+        if (*ret && answer->len > 0 && g_strstr_len((const char *)answer->data, answer->len, "<Error>"))
+                *ret = FALSE;
+        if (!why || x.status == 501 || g_error_matches(why, MOULT_ERROR, MOULT_ERROR_NOT_FOUND) ||
+            g_error_matches(why, MOULT_ERROR, MOULT_ERROR_REFUSED))
+                return TRUE;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+}
+
+static gboolean s3_remove(ObjectStore *store, const char *key, GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GByteArray) answer = g_byte_array_new();
+        struct exchange x = {.answer = answer, .max = ERROR_BODY_MAX, .cancellable = cancellable};
+        gboolean found;
+
+        return request((S3Store *)store, "DELETE", key, &x, &found, error);
 }
 
 /* The query as it is signed: its members in order, everything escaped. */
@@ -355,7 +450,8 @@ static void s3_free(ObjectStore *store)
         g_free(s);
 }
 
-static const struct object_store_ops ops = {s3_get, s3_put, s3_has, s3_list, s3_free};
+static const struct object_store_ops ops = {s3_get,    s3_put, s3_has,  s3_touch,
+                                            s3_remove, s3_now, s3_list, s3_free};
 
 static const char *config_refusal(const struct s3_config *c)
 {
@@ -397,6 +493,7 @@ ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error)
         s->base.name = g_strdup_printf("s3://%s%s%s at %s", config->bucket, *config->prefix ? "/" : "",
                                        config->prefix, config->endpoint);
         prefix = g_uri_escape_string(config->prefix, "/", FALSE);
+        s->path_at = strlen(config->endpoint);
         s->bucket_url = g_strdup_printf("%s/%s", config->endpoint, config->bucket);
         s->url = g_strdup_printf("%s%s%s", s->bucket_url, *prefix ? "/" : "", prefix);
         s->prefix = g_strdup_printf("%s%s", config->prefix, *prefix ? "/" : "");

@@ -45,8 +45,17 @@ struct object_store_ops {
         /* There afterwards as a whole, or not at all. An object of that key may be there: it is the same. */
         gboolean (*put)(ObjectStore *s, const char *key, GBytes *data, GCancellable *cancellable,
                         GError **error);
-        gboolean (*has)(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
-                        GError **error);
+        /* *ret_modified_s (NULL: not asked for) as in object_entry, if it is there. */
+        gboolean (*has)(ObjectStore *s, const char *key, gboolean *ret, gint64 *ret_modified_s,
+                        GCancellable *cancellable, GError **error);
+        /* Makes its time of modification the present one, by the store's clock, without sending it. *ret is
+         * FALSE if it is not there, or cannot be changed like this: put it. */
+        gboolean (*touch)(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
+                          GError **error);
+        /* An object that is not there: success. */
+        gboolean (*remove)(ObjectStore *s, const char *key, GCancellable *cancellable, GError **error);
+        /* The store's clock, in seconds since 1970: hosts' clocks may differ from it. */
+        gboolean (*now)(ObjectStore *s, gint64 *ret_s, GCancellable *cancellable, GError **error);
         /* All objects whose keys begin with @prefix, which ends with '/'; of struct object_entry, in no
          * order. What comes or goes meanwhile may be in it or not. */
         GPtrArray *(*list)(ObjectStore *s, const char *prefix, GCancellable *cancellable, GError **error);

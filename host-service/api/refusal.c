@@ -119,12 +119,13 @@ const char *operation_kind_refusal(const char *text)
                                             "store-push",
                                             "store-pull",
                                             "store-verify-shared",
+                                            "store-gc-shared",
                                             NULL};
 
         return g_strv_contains(kinds, text)
                        ? NULL
                        : "must be push, rollout, rollback, release-import, release-verify, store-verify, "
-                         "store-gc, store-push, store-pull or store-verify-shared";
+                         "store-gc, store-push, store-pull, store-verify-shared or store-gc-shared";
 }
 
 const char *transport_refusal(const char *text)

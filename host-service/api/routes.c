@@ -3,6 +3,7 @@
 #include "host-service/api/call.h"
 #include "host-service/api/refusal.h"
 #include "host-service/rollout/rollout_add.h"
+#include "host-service/store/share.h"
 #include "host-service/store/store.h"
 #include "proto/limits.h"
 
@@ -109,10 +110,25 @@ static const struct field verify_body[] = {
 
 static const struct field gc_body[] = {
         {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"shared", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"grace_hours", FIELD_NUMBER, FALSE, SHARE_GRACE_HOURS_MIN, SHARE_GRACE_HOURS_MAX, NULL},
         {"keep", FIELD_NUMBER, FALSE, 0, STORE_KEEP_MAX, NULL},
         {"ways_back", FIELD_NUMBER, FALSE, 0, STORE_WAYS_BACK_MAX, NULL},
         {0},
 };
+
+static char *gc_body_refusal(JsonObject *body)
+{
+        gboolean shared = json_object_get_boolean_member_with_default(body, "shared", FALSE);
+
+        if (shared && (json_object_has_member(body, "keep") || json_object_has_member(body, "ways_back")))
+                return g_strdup(
+                        "\"keep\" and \"ways_back\" are for this host's store: releases never go from "
+                        "the shared one");
+        if (!shared && json_object_has_member(body, "grace_hours"))
+                return g_strdup("\"grace_hours\" is for the shared store (\"shared\": true)");
+        return NULL;
+}
 
 static const struct field share_body[] = {
         {"release", FIELD_TEXT, TRUE, 0, 0, release_name_refusal},
@@ -216,7 +232,7 @@ const struct api_route api_routes[] = {
         {"POST", "/v1/releases/{name}/{version}/verify", RELEASE, NULL, NULL, NULL, FALSE,
          api_releases_verify},
         {"POST", "/v1/store/verify", {NULL}, NULL, verify_body, NULL, FALSE, api_store_verify},
-        {"POST", "/v1/store/gc", {NULL}, NULL, gc_body, NULL, FALSE, api_store_gc},
+        {"POST", "/v1/store/gc", {NULL}, NULL, gc_body, gc_body_refusal, FALSE, api_store_gc},
         {"POST", "/v1/store/push", {NULL}, NULL, share_body, NULL, FALSE, api_store_push},
         {"POST", "/v1/store/pull", {NULL}, NULL, share_body, NULL, FALSE, api_store_pull},
         {"POST", "/v1/pushes", {NULL}, NULL, push_body, NULL, FALSE, api_pushes_add},

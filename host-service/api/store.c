@@ -24,7 +24,7 @@ gboolean api_store_verify(struct api_call *call, GError **error)
 
 gboolean api_store_gc(struct api_call *call, GError **error)
 {
-        return start(call, "store-gc", error);
+        return start(call, is_shared(call) ? "store-gc-shared" : "store-gc", error);
 }
 
 gboolean api_store_push(struct api_call *call, GError **error)

@@ -3,7 +3,10 @@
 
 #include "host-service/cli/commands.h"
 #include "host-service/cli/remote.h"
+#include "host-service/store/share.h"
 #include "host-service/store/store.h"
+
+#define NOT_GIVEN G_MININT
 
 static ExitCode finish(Cli *cli, const char *path, JsonObject *body, gboolean detach, GError **error)
 {
@@ -42,13 +45,25 @@ const struct command command_store_verify = {
         .run = run_verify,
 };
 
+/* moultd has the defaults, and says which go together. */
+static void set_given(JsonObject *body, const char *member, int value)
+{
+        if (value != NOT_GIVEN)
+                json_object_set_int_member(body, member, value);
+}
+
 static ExitCode run_gc(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
 {
-        gboolean detach = FALSE, dry_run = FALSE;
-        int keep = STORE_KEEP_DEFAULT, ways_back = STORE_WAYS_BACK_DEFAULT;
+        gboolean detach = FALSE, dry_run = FALSE, shared = FALSE;
+        int keep = NOT_GIVEN, ways_back = NOT_GIVEN, grace = NOT_GIVEN;
         const GOptionEntry entries[] = {
                 {"dry-run", 'n', 0, G_OPTION_ARG_NONE, &dry_run,
                  "Only say what would go, and why the rest stays", NULL},
+                {"shared", 0, 0, G_OPTION_ARG_NONE, &shared,
+                 "The shared store instead: chunks that no release there names", NULL},
+                {"grace", 0, 0, G_OPTION_ARG_INT, &grace,
+                 "With --shared: what is younger stays (default " G_STRINGIFY(SHARE_GRACE_HOURS_DEFAULT) ")",
+                 "HOURS"},
                 {"keep", 0, 0, G_OPTION_ARG_INT, &keep,
                  "Newest versions of each name that stay (default " G_STRINGIFY(STORE_KEEP_DEFAULT) ")", "N"},
                 {"ways-back", 0, 0, G_OPTION_ARG_INT, &ways_back,
@@ -64,8 +79,10 @@ static ExitCode run_gc(const struct command *self, Cli *cli, int argc, char **ar
                 return EXIT_CODE_OK;
         body = json_object_new();
         json_object_set_boolean_member(body, "dry_run", dry_run);
-        json_object_set_int_member(body, "keep", keep);
-        json_object_set_int_member(body, "ways_back", ways_back);
+        json_object_set_boolean_member(body, "shared", shared);
+        set_given(body, "keep", keep);
+        set_given(body, "ways_back", ways_back);
+        set_given(body, "grace_hours", grace);
         return finish(cli, "/v1/store/gc", body, detach, error);
 }
 
@@ -75,7 +92,9 @@ const struct command command_store_gc = {
         .summary = "Remove releases that no VM needs, and files that belong to nothing",
         .details = "A release stays while a push of it is under way, while a VM is on it or may roll back to "
                    "it, "
-                   "while a VM may map it, and while it is among the newest of its name.",
+                   "while a VM may map it, and while it is among the newest of its name. With --shared "
+                   "only what no release of the shared store names goes, and nothing that is younger than "
+                   "--grace: any host may do it at any time.",
         .run = run_gc,
 };
 

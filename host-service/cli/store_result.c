@@ -124,6 +124,34 @@ static void print_gc(Cli *cli, JsonObject *o)
         output_words(cli, "%s %s\n", bytes, dry ? "would be free" : "of packs are free");
 }
 
+static void print_gc_shared(Cli *cli, JsonObject *o)
+{
+        JsonArray *objects = json_list(o, "result.objects");
+        gboolean dry = json_flag(o, "result.dry_run");
+        gint64 removed = json_number(o, "result.removed"), young = json_number(o, "result.young"),
+               listed = objects ? json_array_get_length(objects) : 0;
+        g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.bytes"), 0)),
+                        *young_bytes = text_bytes((uint64_t)MAX(json_number(o, "result.young_bytes"), 0));
+
+        for (gint64 i = 0; i < listed; i++) {
+                g_autofree char *key = text_safe_lines(json_array_get_string_element(objects, (guint)i));
+
+                output_words(cli, "%s %s: no release names it\n", key, dry ? "would go" : "is removed");
+        }
+        if (removed > listed)
+                output_words(cli, "... and %" G_GINT64_FORMAT " more\n", removed - listed);
+        if (young > 0)
+                output_words(cli,
+                             "%" G_GINT64_FORMAT " more (%s) that no release names stay, because they are "
+                             "young: a push may be under way\n",
+                             young, young_bytes);
+        output_words(cli,
+                     "%s: %" G_GINT64_FORMAT " objects of %" G_GINT64_FORMAT
+                     " releases stay; %" G_GINT64_FORMAT " (%s) %s\n",
+                     json_text(o, "result.store"), json_number(o, "result.named"),
+                     json_number(o, "result.releases"), removed, bytes, dry ? "would go" : "are removed");
+}
+
 static void print_push(Cli *cli, JsonObject *o)
 {
         g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.moved_bytes"), 0));
@@ -152,6 +180,8 @@ gboolean store_result_print(Cli *cli, JsonObject *operation)
                 print_verify(cli, operation);
         else if (!strcmp(kind, "store-verify-shared"))
                 print_verify_shared(cli, operation);
+        else if (!strcmp(kind, "store-gc-shared"))
+                print_gc_shared(cli, operation);
         else if (!strcmp(kind, "store-gc"))
                 print_gc(cli, operation);
         else if (g_strcmp0(json_text(operation, "state"), "succeeded") != 0)

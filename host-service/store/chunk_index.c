@@ -104,6 +104,19 @@ char *chunk_key(const uint8_t id[static DIGEST_SIZE])
         return g_strdup_printf("chunks/%.4s/%s.cacnk", hex, hex);
 }
 
+gboolean chunk_key_is(const char *key)
+{
+        const gsize hex = 2 * DIGEST_SIZE;
+        const char *name;
+
+        if (!g_str_has_prefix(key, "chunks/"))
+                return FALSE;
+        key += strlen("chunks/");
+        name = key + 5;
+        return strlen(key) == 5 + hex + strlen(".cacnk") && key[4] == '/' && memcmp(key, name, 4) == 0 &&
+               strspn(name, "0123456789abcdef") == hex && g_str_has_suffix(name, ".cacnk");
+}
+
 char *release_key(const char *name, const char *version)
 {
         return g_strdup_printf("releases/%s/%s.caibx", name, version);

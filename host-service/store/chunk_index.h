@@ -27,4 +27,5 @@ const char *chunk_index_parse(const uint8_t *data, size_t len, GArray **ret_refs
 
 /* "chunks/0123/0123...ef.cacnk" and "releases/NAME/VERSION.caibx"; owned. */
 char *chunk_key(const uint8_t id[static DIGEST_SIZE]);
+gboolean chunk_key_is(const char *key); /* whether it has a chunk's form */
 char *release_key(const char *name, const char *version);

@@ -132,6 +132,7 @@ Share *share_new(const struct host_env *env, Catalogue *c, Jobs *j, Releases *re
         jobs_register(j, &share_push_kind, s);
         jobs_register(j, &share_pull_kind, s);
         jobs_register(j, &share_check_kind, s);
+        jobs_register(j, &share_gc_kind, s);
         return s;
 }
 

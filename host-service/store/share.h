@@ -10,9 +10,17 @@
 #include "host-service/object_store.h"
 #include "host-service/release/releases.h"
 
+/* A chunk that no release names stays for so long. Longer than any push takes: a push does not count on
+ * chunks that are older than SHARE_FRESH_S when it begins, but makes them young. */
+#define SHARE_GRACE_HOURS_DEFAULT 24
+#define SHARE_GRACE_HOURS_MIN     1
+#define SHARE_GRACE_HOURS_MAX     8760
+#define SHARE_FRESH_S             (30 * 60)
+
 typedef struct Share Share;
 
-/* Registers "store-push" and "store-pull" (request {"release", "version"}), and "store-verify-shared" ({}).
- * @objects is the caller's and must outlive it; NULL: there is none, and the jobs fail. */
+/* Registers "store-push" and "store-pull" (request {"release", "version"}), "store-verify-shared" ({}), and
+ * "store-gc-shared" ({"dry_run", "grace_hours"}, which may be missing). @objects is the caller's and must
+ * outlive it; NULL: there is none, and the jobs fail. */
 Share *share_new(const struct host_env *env, Catalogue *c, Jobs *j, Releases *releases, ObjectStore *objects);
 void share_free(Share *s);

@@ -157,7 +157,7 @@ static gboolean still_there(struct check_task *t, const struct wanted *w, gboole
 {
         ObjectStore *o = t->s.task.owner->objects;
 
-        return o->ops->has(o, release_of(t, w->release)->key, ret, cancellable, error);
+        return o->ops->has(o, release_of(t, w->release)->key, ret, NULL, cancellable, error);
 }
 
 /* What is wrong may be the network's: it is looked at twice. */

@@ -11,7 +11,10 @@ struct push_task {
         char *file; /* the pack */
         guint64 size;
         int fd;
-        gboolean is_there; /* the store has this very release */
+        gboolean is_there;    /* the store has this very release */
+        gint64 fresh_since_s; /* by the store's clock: older chunks are made young */
+        gboolean reused;      /* atomic: chunks were there */
+        gboolean confirming;  /* the list is put */
 };
 
 static void push_clear(struct share_task *task)
@@ -42,6 +45,11 @@ static gboolean check_step(guint index, gpointer user, GCancellable *cancellable
         ObjectStore *o = t->r.task.owner->objects;
         g_autofree char *key = release_key(t->r.name, t->r.version);
         g_autoptr(GError) why = NULL;
+        gint64 now_s;
+
+        if (!o->ops->now(o, &now_s, cancellable, error))
+                return FALSE;
+        t->fresh_since_s = now_s - SHARE_FRESH_S;
         g_autoptr(GBytes) there = o->ops->get(o, key, CHUNK_INDEX_MAX_BYTES, cancellable, &why);
         g_autoptr(GBytes) ours = chunk_index_encode(t->r.refs);
 
@@ -67,11 +75,17 @@ static gboolean push_step(guint index, gpointer user, GCancellable *cancellable,
         gsize len = release_task_ref_len(&t->r, i);
         g_autofree char *key = chunk_key(r->id);
         g_autoptr(GBytes) chunk = NULL, stored = NULL;
+        gint64 modified_s;
         gboolean there;
 
-        if (!o->ops->has(o, key, &there, cancellable, error))
+        if (!o->ops->has(o, key, &there, &modified_s, cancellable, error))
                 return FALSE;
-        if (!there) {
+        /* Old ones may be garbage until our list is put: store/share_gc.c. */
+        if (there && modified_s < t->fresh_since_s && !o->ops->touch(o, key, &there, cancellable, error))
+                return FALSE;
+        if (there)
+                __atomic_store_n(&t->reused, TRUE, __ATOMIC_RELAXED);
+        else {
                 chunk = chunk_file_read(t->fd, chunk_begin(t->r.refs, i), len, r->id, error);
                 if (!chunk)
                         return FALSE;
@@ -81,7 +95,8 @@ static gboolean push_step(guint index, gpointer user, GCancellable *cancellable,
                 release_task_count_moved(&t->r, stored);
                 fault_point("share-chunk-put");
         }
-        share_task_count(&t->r.task, (gint64)len);
+        if (!t->confirming)
+                share_task_count(&t->r.task, (gint64)len);
         return TRUE;
 }
 
@@ -106,13 +121,29 @@ static void push_over(struct push_task *t)
         share_task_finish(&t->r.task, o, NULL);
 }
 
-static void on_indexed(const GError *error, gpointer user)
+static void on_confirmed(const GError *error, gpointer user)
 {
         struct push_task *t = user;
 
         t->r.task.transfer = NULL;
         if (error)
+                share_task_finish(&t->r.task, release_task_counts(&t->r), error);
+        else
+                push_over(t);
+}
+
+/* Chunks that were there before us are looked at again, now that a list names them: a collection of garbage
+ * may just have been about to remove one. */
+static void on_indexed(const GError *error, gpointer user)
+{
+        struct push_task *t = user;
+
+        t->r.task.transfer = NULL;
+        t->confirming = TRUE;
+        if (error)
                 share_task_finish(&t->r.task, NULL, error);
+        else if (t->reused)
+                share_task_transfer(&t->r.task, t->r.unique->len, SHARE_PARALLEL, push_step, on_confirmed);
         else
                 push_over(t);
 }

@@ -71,4 +71,4 @@ void release_task_count_moved(struct release_task *t, GBytes *stored); /* any th
 /* {"release", "version", "store", "chunks", "moved", "moved_bytes"} */
 JsonObject *release_task_counts(const struct release_task *t);
 
-extern const struct job_kind share_push_kind, share_pull_kind, share_check_kind;
+extern const struct job_kind share_push_kind, share_pull_kind, share_check_kind, share_gc_kind;

@@ -1,8 +1,11 @@
-"""The shared store as a whole, as a directory and as a bucket: what `moult store verify --shared` finds."""
+"""The shared store as a whole, as a directory and as a bucket: what `moult store verify --shared` finds, and what
+`moult store gc --shared` takes, and never takes."""
 
 import json
+import os
 import pathlib
 import sys
+import time
 
 import pytest
 
@@ -10,6 +13,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests/support"), str(TOP / "tests/integration")]
 
 import moult  # noqa: E402
+from faulty_proxy import FaultyProxy  # noqa: E402
 from share_lab import bucket, s3_host, settings, swift, tree, trust  # noqa: E402, F401
 
 
@@ -56,14 +60,34 @@ class Lab:
 
     def __init__(self, tmp_path, bucket):
         self.tmp_path, self.s3 = tmp_path, bucket
+        self.proxy = FaultyProxy(bucket.port) if bucket else None
         self.store = Bucket(bucket) if bucket else Directory(tmp_path / "shared")
 
-    def host(self, name, port=None):
+    def host(self, name):
         if self.s3:
-            return s3_host(self.tmp_path / name, self.s3, port)
+            return s3_host(self.tmp_path / name, self.s3, self.proxy.port)
         h = moult.Host(self.tmp_path / name)
         settings(h, f"shared-store={self.tmp_path / 'shared'}\n")
         return h
+
+    def age(self, seconds):
+        """All objects that there are become so old."""
+        if self.s3:
+            self.proxy.age(seconds)
+            return
+        for path in self.store.path.rglob("*"):
+            at = path.stat().st_mtime - seconds
+            os.utime(path, (at, at))
+
+    def push_two_and_lose_one(self, host):
+        """Releases 1 and 2, whose list is then deleted by hand: the chunks that nobody needs any more."""
+        host.release(tree(self.tmp_path / "t1"), version="1")
+        host.release(tree(self.tmp_path / "t2", changed=2), version="2")
+        host.moult("store", "push", "app=1")
+        chunks_of_1 = self.chunks()
+        host.moult("store", "push", "app=2")
+        self.store.delete("releases/app/2.caibx")
+        return sorted(set(self.chunks()) - set(chunks_of_1))
 
     def chunks(self):
         return [k for k in self.store.keys() if k.startswith("chunks/")]
@@ -71,7 +95,10 @@ class Lab:
 
 @pytest.fixture(params=["directory", "s3"])
 def lab(request, tmp_path):
-    return Lab(tmp_path, request.getfixturevalue("bucket") if request.param == "s3" else None)
+    made = Lab(tmp_path, request.getfixturevalue("bucket") if request.param == "s3" else None)
+    yield made
+    if made.proxy:
+        made.proxy.__exit__()
 
 
 def shared_verify(host, code=0):
@@ -144,3 +171,102 @@ def test_a_host_without_a_shared_store_says_so(tmp_path):
     with h:
         code, _, err = h.run("store", "verify", "--shared")
         assert code != 0 and "no shared store" in err
+
+
+def shared_gc(host, *words):
+    return host.json("store", "gc", "--shared", "--grace", "1", *words)["result"]
+
+
+def test_what_no_release_names_goes_once_it_is_old(lab):
+    with lab.host("a") as a:
+        a.new_key()
+        assert shared_gc(a)["removed"] == 0, "there may be nothing at all"
+        orphans = lab.push_two_and_lose_one(a)
+        if not lab.s3:  # a put that was cut off
+            orphans.insert(0, "chunks/0000/.cut-off.new")
+            lab.store.put(orphans[0], b"half")
+        lab.store.put("chunks/notes.txt", b"not of moult")
+        before = lab.store.keys()
+        result = shared_gc(a)
+        assert (result["removed"], result["young"]) == (0, len(orphans)) and lab.store.keys() == before
+        assert "a push may be under way" in a.moult("store", "gc", "--shared")
+
+        lab.age(3 * 3600)
+        assert a.json("store", "gc", "--shared")["result"]["removed"] == 0, "a day, unless told otherwise"
+        result = shared_gc(a, "--dry-run")
+        assert result["objects"] == orphans and result["removed"] == len(orphans) and result["young"] == 0
+        assert lab.store.keys() == before
+        words = a.moult("store", "gc", "--shared", "--grace", "1")
+        assert f"{len(orphans)} (" in words and "are removed" in words
+        assert lab.store.keys() == [k for k in before if k not in orphans]
+        assert shared_verify(a)["unnamed"] == 1, "what is not of moult is left alone"
+        assert "store-shared-collected" in a.log_text(10**6)
+        for bad in (["--grace", "0"], ["--keep", "1"], ["--ways-back", "1"]):
+            assert a.run("store", "gc", "--shared", *bad)[0] == 2, bad
+        assert a.run("store", "gc", "--grace", "5")[0] == 2
+    with lab.host("b") as b:
+        trust(b, a)
+        b.moult("store", "pull", "app=1")
+        assert b.json("store", "verify")["result"]["findings"] == []
+
+
+def test_a_push_that_counts_on_garbage_keeps_it(lab):
+    """A has chosen what to remove; B pushes a release that has just these chunks; then A goes on."""
+    a, b = lab.host("a"), lab.host("b")
+    hold = lab.tmp_path / "hold"
+    with b:
+        b.new_key()
+        orphans = lab.push_two_and_lose_one(b)
+        lab.age(3 * 3600)
+        a.environment = a.environment | {"MOULT_FAULT": "shared-gc-chosen=hold", "MOULT_FAULT_HOLD": str(hold)}
+        with a:
+            collecting = a.spawn("store", "gc", "--shared", "--grace", "1", "--json")
+            deadline = moult.vms.Deadline(60, "the collection has chosen")
+            while not hold.exists():
+                deadline.left()
+                time.sleep(0.02)  # a file tells nobody that it came
+            pushed = b.json("store", "push", "app=2")["result"]
+            assert pushed["moved"] == 0, "everything is there, so nothing is sent"
+            hold.unlink()
+            out = collecting.communicate(timeout=300)[0]
+            assert json.loads(out)["result"]["removed"] == 0, out
+        assert set(orphans) <= set(lab.chunks())
+        result = shared_verify(b)
+        assert result["findings"] == [] and result["unnamed"] == 0
+        if lab.s3:
+            assert len(lab.proxy.copies) >= len(orphans), "made young without being sent"
+
+
+def test_killed_in_the_middle_or_two_at_once_leave_a_sound_store(tmp_path):
+    lab = Lab(tmp_path, None)
+    a, b = lab.host("a"), lab.host("b")
+    with a:
+        a.new_key()
+        orphans = lab.push_two_and_lose_one(a)
+        assert len(orphans) >= 2
+        lab.age(3 * 3600)
+    a.start({"MOULT_FAULT": "shared-gc-removed:2=kill"})
+    a.run("store", "gc", "--shared", "--grace", "1", "--detach")
+    assert a.process.wait(60) == -9
+    with b:
+        assert shared_verify(b)["findings"] == []
+        left = b.json("store", "gc", "--shared", "--grace", "1", "--dry-run")["result"]["objects"]
+        assert set(left) < set(orphans)
+        with a:  # its job goes on
+            assert b.run("store", "gc", "--shared", "--grace", "1")[0] == 0
+            a.moult("jobs", "wait", a.json("jobs", "--all")[0]["id"])
+        result = shared_verify(b)
+        assert result["findings"] == [] and result["unnamed"] == 0 and not set(orphans) & set(lab.chunks())
+
+
+def test_nothing_goes_while_a_list_cannot_be_read(tmp_path):
+    """What its release needs is not known."""
+    lab = Lab(tmp_path, None)
+    with lab.host("a") as a:
+        a.new_key()
+        lab.push_two_and_lose_one(a)
+        lab.store.put("releases/app/3.caibx", b"no list at all" * 20)
+        lab.age(3 * 3600)
+        before = lab.store.keys()
+        code, _, err = a.run("store", "gc", "--shared", "--grace", "1")
+        assert code == 13 and "nothing was removed" in err and lab.store.keys() == before

@@ -1,17 +1,23 @@
 """An HTTP proxy in front of a server that does to answers what networks and services do: a test's rule decides."""
 
+import datetime
+import email.utils
 import http.client
 import http.server
+import math
+import re
 import threading
+import time
 
 
 class FaultyProxy:
     """rule(method, path, n) -> None (pass it on) or "500", "503", "close", "cut", "flip", "hang"; n counts the requests
-    for this method and path, from 1. Signatures stay valid: the Host header is passed on as it came."""
+    for this method and path, from 1. Signatures stay valid: the Host header is passed on as it came.
+    `copies` are the paths of objects that were copied."""
 
     def __init__(self, port, rule=lambda method, path, n: None):
         self.upstream, self.rule, self.seen, self.lock = port, rule, {}, threading.Lock()
-        self.over = threading.Event()
+        self.over, self.aged, self.copies = threading.Event(), None, []
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -22,6 +28,8 @@ class FaultyProxy:
                 with proxy.lock:
                     key = (self.command, self.path)
                     n = proxy.seen[key] = proxy.seen.get(key, 0) + 1
+                    if "x-amz-copy-source" in self.headers:
+                        proxy.copies.append(self.path)
                 fault = proxy.rule(self.command, self.path, n)
                 if fault in ("500", "503"):
                     text = b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>"
@@ -49,7 +57,12 @@ class FaultyProxy:
                 upstream.close()
                 if fault == "flip" and data:
                     data = data[:-1] + bytes([data[-1] ^ 1])
+                if b"<ListBucketResult" in data:
+                    data = re.sub(rb"(?<=<LastModified>)[^<]*", proxy.older_in_list, data)
                 self.send_response(answer.status)
+                if answer.getheader("Last-Modified"):
+                    at = email.utils.parsedate_to_datetime(answer.getheader("Last-Modified")).timestamp()
+                    self.send_header("Last-Modified", email.utils.formatdate(proxy.older(at), usegmt=True))
                 length = answer.getheader("Content-Length", 0) if self.command == "HEAD" else len(data)
                 self.send_header("Content-Length", str(length))
                 self.end_headers()
@@ -59,7 +72,7 @@ class FaultyProxy:
                 elif self.command != "HEAD":
                     self.wfile.write(data)
 
-            do_GET = do_PUT = do_HEAD = handle_one
+            do_GET = do_PUT = do_HEAD = do_DELETE = handle_one
 
             def log_message(self, *args):
                 pass
@@ -69,6 +82,21 @@ class FaultyProxy:
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
+
+    def age(self, seconds):
+        """What is there now is told to be older by so much; what is put or copied from now on is not."""
+        before = math.ceil(time.time())
+        self.aged = (before, seconds)
+        while time.time() <= before:  # the service rounds up to whole seconds
+            time.sleep(0.02)
+
+    def older(self, at):
+        return at - self.aged[1] if self.aged and at <= self.aged[0] else at
+
+    def older_in_list(self, match):
+        at = datetime.datetime.fromisoformat(match[0].decode().replace("Z", "+00:00"))
+        at = datetime.datetime.fromtimestamp(self.older(at.timestamp()), datetime.timezone.utc)
+        return at.strftime("%Y-%m-%dT%H:%M:%S.000Z").encode()
 
     def __enter__(self):
         return self

@@ -54,6 +54,17 @@ Test(atomic_file, takes_away_what_a_crash_left)
         cr_expect(eq(u32, count(t), 1));
 }
 
+Test(atomic_file, of_several_writers_each_has_a_temporary_name_of_its_own)
+{
+        g_autoptr(TempDir) t = tempdir_new();
+        g_autoptr(GError) error = NULL;
+        tempdir_put(t, ".state.new", "another's", 9);
+        cr_assert(atomic_file_write_shared_at(t->fd, "state", "one", 3, 0600, &error));
+        expect_content(t, "state", "one");
+        expect_content(t, ".state.new", "another's");
+        cr_expect(eq(u32, count(t), 2));
+}
+
 Test(atomic_file, does_not_follow_a_link_that_waits_at_the_temporary_name)
 {
         g_autoptr(TempDir) t = tempdir_new();

@@ -150,3 +150,20 @@ Test(store_chunks, pauses_double_up_to_half_a_minute_and_are_never_all_alike)
                 cr_assert(ge(u32, transfer_pause_ms(40, chance), 15000));
         }
 }
+
+Test(store_chunks, a_key_has_the_form_of_a_chunk_or_not)
+{
+        const uint8_t id[DIGEST_SIZE] = {0x01, 0x23, 0xab};
+        g_autofree char *key = chunk_key(id);
+
+        cr_expect(chunk_key_is(key), "%s", key);
+        for (gsize i = 0; key[i]; i++) {
+                g_autofree char *other = g_strdup(key), *cut = g_strndup(key, i);
+
+                other[i] = 'X';
+                cr_expect(not(chunk_key_is(other)), "%s", other);
+                cr_expect(not(chunk_key_is(cut)), "%s", cut);
+        }
+        key[7] = '1'; /* not the folder that it belongs to */
+        cr_expect(not(chunk_key_is(key)));
+}
