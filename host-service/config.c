@@ -19,6 +19,7 @@ enum {
         SETTING_S3_ENDPOINT,
         SETTING_S3_REGION,
         SETTING_S3_CREDENTIALS,
+        SETTING_S3_CA,
         SETTING_S3_TIMEOUT,
         SETTING_IMMUTABLE,
         SETTING_CONCURRENT,
@@ -46,6 +47,8 @@ static const struct setting {
         [SETTING_S3_REGION] = {"s3-region", "us-east-1", "REGION", "the bucket's region"},
         [SETTING_S3_CREDENTIALS] = {"s3-credentials", NULL, "FILE",
                                     "access keys, mode 0600 (AWS_ACCESS_KEY_ID, ... if not given)"},
+        [SETTING_S3_CA] = {"s3-ca", NULL, "FILE",
+                           "certificates (PEM) that vouch for the S3 service, instead of the system's"},
         [SETTING_S3_TIMEOUT] = {"s3-timeout", "30", "SECONDS", "so long without an answer is a failure"},
         [SETTING_IMMUTABLE] = {"immutable-packs", "yes", "yes|no",
                                "set the immutable attribute on sealed packs"},
@@ -167,6 +170,7 @@ static HostConfig *make_config(char *values[SETTINGS], GError **error)
         c->s3_endpoint = g_strdup(values[SETTING_S3_ENDPOINT]);
         c->s3_region = g_strdup(values[SETTING_S3_REGION]);
         c->s3_credentials = g_strdup(values[SETTING_S3_CREDENTIALS]);
+        c->s3_ca = g_strdup(values[SETTING_S3_CA]);
         c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
         if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
@@ -271,5 +275,6 @@ void host_config_free(struct host_config *c)
         g_free(c->s3_endpoint);
         g_free(c->s3_region);
         g_free(c->s3_credentials);
+        g_free(c->s3_ca);
         g_free(c);
 }

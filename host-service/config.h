@@ -18,7 +18,7 @@ typedef struct host_config { /* filled once; const from then on */
         char *api_listen;    /* "ADDR:PORT" or NULL: the API is on its socket only */
         char *audit_log;     /* NULL: none */
         char *shared_store;  /* "none", a directory, "s3://BUCKET[/PREFIX]"; NULL: STATE_DIR/objects */
-        char *s3_endpoint, *s3_region, *s3_credentials; /* or NULL, but for the region */
+        char *s3_endpoint, *s3_region, *s3_credentials, *s3_ca; /* or NULL, but for the region */
         guint s3_timeout_s;
         gboolean immutable_packs; /* sealed packs get the immutable attribute where there is one */
         guint concurrent_pushes;  /* that talk to their guests at once; 1..CONCURRENT_PUSHES_MAX */

@@ -4,10 +4,12 @@
  * Connections are kept in a pool of handles. Nothing that a server says is passed on but the name of its
  * error: its messages may repeat what was signed. */
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "common/digest.h"
 #include "common/error.h"
+#include "common/fd.h"
 #include "host-service/object_store.h"
 #include "host-service/s3_credentials.h"
 #include "host-service/s3_list.h"
@@ -15,6 +17,7 @@
 #define CONNECT_TIMEOUT_S 10L
 #define SLOW_BYTES        1024L /* per second */
 #define ERROR_BODY_MAX    16384u
+#define CA_MAX            (4u << 20)
 #define LIST_BODY_MAX     (16u << 20)
 
 typedef struct {
@@ -24,6 +27,7 @@ typedef struct {
         char *prefix;           /* "" or "PREFIX/" */
         char *sigv4;
         S3Credentials *credentials;
+        GBytes *ca; /* PEM; NULL: the system's */
         long timeout_s;
         GMutex lock;
         GQueue idle; /* of CURL */
@@ -37,6 +41,7 @@ struct exchange {
         const guint8 *body; /* of a PUT */
         gsize body_len, sent;
         GCancellable *cancellable;
+        char tls_error[CURL_ERROR_SIZE];
         const char *copy_source;   /* of a PUT that copies, escaped; or NULL */
         long status;               /* of the answer, and: */
         gint64 date_s, modified_s; /* 0: it does not say */
@@ -125,12 +130,16 @@ static gboolean curl_failure(const S3Store *s, const struct exchange *x, CURLcod
         else if (r == CURLE_PARTIAL_FILE || r == CURLE_GOT_NOTHING || r == CURLE_WEIRD_SERVER_REPLY)
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT, "%s: the answer for %s was cut short",
                             s->base.name, key);
-        else if (r == CURLE_PEER_FAILED_VERIFICATION || r == CURLE_URL_MALFORMAT ||
-                 r == CURLE_UNSUPPORTED_PROTOCOL)
+        else if (r == CURLE_PEER_FAILED_VERIFICATION)
+                g_set_error(
+                        error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
+                        "%s: the service does not prove that it is the one that s3-endpoint names (%s); "
+                        "nothing was sent to it. If its certificate is of a CA of your own, name that CA's "
+                        "in s3-ca",
+                        s->base.name, *x->tls_error ? x->tls_error : curl_easy_strerror(r));
+        else if (r == CURLE_URL_MALFORMAT || r == CURLE_UNSUPPORTED_PROTOCOL || r == CURLE_SSL_CACERT_BADFILE)
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_UNTRUSTED,
-                            "%s: %s; look at s3-endpoint and at "
-                            "the certificate of the service",
-                            s->base.name, curl_easy_strerror(r));
+                            "%s: %s; look at s3-endpoint and s3-ca", s->base.name, curl_easy_strerror(r));
         else
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_TIMEOUT, "%s: %s: %s", s->base.name, key,
                             curl_easy_strerror(r));
@@ -161,6 +170,17 @@ static gboolean status_failure(const S3Store *s, const struct exchange *x, long 
         return FALSE;
 }
 
+/* And no other. */
+static void use_ca(GBytes *ca, CURL *c)
+{
+        gsize len;
+        const void *data = g_bytes_get_data(ca, &len);
+        struct curl_blob blob = {.data = (void *)data, .len = len, .flags = CURL_BLOB_COPY};
+
+        curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &blob);
+        curl_easy_setopt(c, CURLOPT_CAPATH, NULL);
+}
+
 static void set_options(S3Store *s, CURL *c, struct exchange *x, const char *url, const char *method,
                         struct curl_slist *headers)
 {
@@ -172,6 +192,9 @@ static void set_options(S3Store *s, CURL *c, struct exchange *x, const char *url
         curl_easy_setopt(c, CURLOPT_USERNAME, s->credentials->access_key);
         curl_easy_setopt(c, CURLOPT_PASSWORD, s->credentials->secret_key);
         curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(c, CURLOPT_ERRORBUFFER, x->tls_error);
+        if (s->ca)
+                use_ca(s->ca, c);
         curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, MIN(CONNECT_TIMEOUT_S, s->timeout_s));
         curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, SLOW_BYTES);
         curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, s->timeout_s);
@@ -443,6 +466,7 @@ static void s3_free(ObjectStore *store)
         g_mutex_clear(&s->lock);
         s3_credentials_free(s->credentials);
         g_free(s->base.name);
+        g_clear_pointer(&s->ca, g_bytes_unref);
         g_free(s->bucket_url);
         g_free(s->url);
         g_free(s->prefix);
@@ -473,11 +497,33 @@ static const char *config_refusal(const struct s3_config *c)
         return NULL;
 }
 
+/* *ret NULL: none is set. */
+static gboolean load_ca(const char *path, GBytes **ret, GError **error)
+{
+        *ret = NULL;
+        if (!path)
+                return TRUE;
+        *ret = fd_read_file_at(AT_FDCWD, path, CA_MAX, error);
+        if (!*ret) {
+                g_prefix_error(error, "s3-ca: ");
+                return FALSE;
+        }
+        if (g_bytes_get_size(*ret) > 0 &&
+            g_strstr_len(g_bytes_get_data(*ret, NULL), (gssize)g_bytes_get_size(*ret),
+                         "-----BEGIN CERTIFICATE-----"))
+                return TRUE;
+        g_clear_pointer(ret, g_bytes_unref);
+        g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                    "s3-ca: %s has no certificate in it (PEM: \"-----BEGIN CERTIFICATE-----\")", path);
+        return FALSE;
+}
+
 ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error)
 {
         const char *why = config_refusal(config);
         g_autoptr(S3Credentials) credentials = NULL;
         g_autofree char *prefix = NULL;
+        g_autoptr(GBytes) ca = NULL;
         S3Store *s;
 
         if (why) {
@@ -485,7 +531,7 @@ ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error)
                 return NULL;
         }
         credentials = s3_credentials_load(config->credentials, error);
-        if (!credentials)
+        if (!credentials || !load_ca(config->ca, &ca, error))
                 return NULL;
         curl_global_init(CURL_GLOBAL_DEFAULT);
         s = g_new0(S3Store, 1);
@@ -499,6 +545,7 @@ ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error)
         s->prefix = g_strdup_printf("%s%s", config->prefix, *prefix ? "/" : "");
         s->sigv4 = g_strdup_printf("aws:amz:%s:s3", config->region);
         s->credentials = g_steal_pointer(&credentials);
+        s->ca = g_steal_pointer(&ca);
         s->timeout_s = (long)config->timeout_s;
         g_mutex_init(&s->lock);
         g_queue_init(&s->idle);

@@ -28,8 +28,11 @@ static gboolean on_hangup(gpointer user)
 static gboolean open_objects(const struct host_config *config, ObjectStore **ret, GError **error)
 {
         g_autofree char *dir = NULL, *bucket = NULL, *prefix = NULL;
-        struct s3_config s3 = {config->s3_endpoint, NULL, NULL, config->s3_region, config->s3_credentials,
-                               config->s3_timeout_s};
+        struct s3_config s3 = {.endpoint = config->s3_endpoint,
+                               .region = config->s3_region,
+                               .credentials = config->s3_credentials,
+                               .ca = config->s3_ca,
+                               .timeout_s = config->s3_timeout_s};
         const char *slash, *where = config->shared_store;
 
         *ret = NULL;

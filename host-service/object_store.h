@@ -78,8 +78,9 @@ struct s3_config {
         char *prefix;   /* of keys, without '/' at its ends; may be "" */
         char *region;   /* "us-east-1" */
         char *credentials; /* file, or NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN */
+        char *ca;          /* file of PEM certificates that vouch for the endpoint; NULL: the system's */
         guint timeout_s;   /* without an answer, or slower than 1 KiB/s for so long: TIMEOUT */
 };
-/* Does not connect. MALFORMED: a setting; UNTRUSTED: the credentials' file can be read by others; NOT_FOUND:
- * no credentials. */
+/* Does not connect; reads the files now. MALFORMED: a setting, or no certificate in @ca; UNTRUSTED: the
+ * credentials' file can be read by others; NOT_FOUND: no credentials. */
 ObjectStore *object_store_s3_new(const struct s3_config *config, GError **error);

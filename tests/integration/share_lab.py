@@ -40,17 +40,20 @@ def settings(host, text):
     host.options = ["--config", str(host.dir / "moultd.conf")]
 
 
-def credentials(host, secret=SECRET, mode=0o600):
+def credentials(host, secret=SECRET, mode=0o600, token=None):
     path = host.dir / "credentials"
-    path.write_text(f"[default]\naws_access_key_id = {ACCESS}\naws_secret_access_key = {secret}\n")
+    path.write_text(f"[default]\naws_access_key_id = {ACCESS}\naws_secret_access_key = {secret}\n"
+                    + (f"aws_session_token = {token}\n" if token else ""))
     path.chmod(mode)
     return path
 
 
-def s3_host(directory, bucket, port=None, secret=SECRET, mode=0o600, timeout=30):
+def s3_host(directory, bucket, port=None, secret=SECRET, mode=0o600, timeout=30, endpoint=None, token=None, ca=None):
     h = moult.Host(directory)
-    settings(h, f"shared-store=s3://{bucket.bucket}/moult\ns3-endpoint=http://127.0.0.1:{port or bucket.port}\n"
-                f"s3-credentials={credentials(h, secret, mode)}\ns3-timeout={timeout}\n")
+    endpoint = endpoint or f"http://127.0.0.1:{port or bucket.port}"
+    settings(h, f"shared-store=s3://{bucket.bucket}/moult\ns3-endpoint={endpoint}\n"
+                f"s3-credentials={credentials(h, secret, mode, token)}\ns3-timeout={timeout}\n"
+                + (f"s3-ca={ca}\n" if ca else ""))
     return h
 
 

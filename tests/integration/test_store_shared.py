@@ -237,6 +237,26 @@ def test_a_push_that_counts_on_garbage_keeps_it(lab):
             assert len(lab.proxy.copies) >= len(orphans), "made young without being sent"
 
 
+def test_a_chunk_that_goes_before_its_list_is_there_is_put_back(lab):
+    """As by a removal that was under way when the push looked."""
+    hold = lab.tmp_path / "hold"
+    a = lab.host("a")
+    a.environment = a.environment | {"MOULT_FAULT": "share-index:3=hold", "MOULT_FAULT_HOLD": str(hold)}
+    with a:
+        a.new_key()
+        orphans = lab.push_two_and_lose_one(a)
+        pushing = a.spawn("store", "push", "app=2", "--json")
+        deadline = moult.vms.Deadline(60, "all chunks are there")
+        while not hold.exists():
+            deadline.left()
+            time.sleep(0.02)  # a file tells nobody that it came
+        lab.store.delete(orphans[0])
+        hold.unlink()
+        out = pushing.communicate(timeout=300)[0]
+        assert json.loads(out)["result"]["moved"] == 1, out
+        assert shared_verify(a)["findings"] == []
+
+
 def test_killed_in_the_middle_or_two_at_once_leave_a_sound_store(tmp_path):
     lab = Lab(tmp_path, None)
     a, b = lab.host("a"), lab.host("b")

@@ -6,6 +6,7 @@ import http.client
 import http.server
 import math
 import re
+import ssl
 import threading
 import time
 
@@ -13,11 +14,12 @@ import time
 class FaultyProxy:
     """rule(method, path, n) -> None (pass it on) or "500", "503", "close", "cut", "flip", "hang"; n counts the requests
     for this method and path, from 1. Signatures stay valid: the Host header is passed on as it came.
-    `copies` are the paths of objects that were copied."""
+    `copies` are the paths of objects that were copied, `headers` those of all requests. With @tls, the files of a
+    certificate and of its key, it speaks TLS."""
 
-    def __init__(self, port, rule=lambda method, path, n: None):
+    def __init__(self, port, rule=lambda method, path, n: None, tls=None):
         self.upstream, self.rule, self.seen, self.lock = port, rule, {}, threading.Lock()
-        self.over, self.aged, self.copies = threading.Event(), None, []
+        self.over, self.aged, self.copies, self.headers = threading.Event(), None, [], []
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -28,6 +30,7 @@ class FaultyProxy:
                 with proxy.lock:
                     key = (self.command, self.path)
                     n = proxy.seen[key] = proxy.seen.get(key, 0) + 1
+                    proxy.headers.append(dict(self.headers))
                     if "x-amz-copy-source" in self.headers:
                         proxy.copies.append(self.path)
                 fault = proxy.rule(self.command, self.path, n)
@@ -77,7 +80,16 @@ class FaultyProxy:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                """A client that went, or that does not trust us."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            # The handshake is the handler's: one that fails, or hangs, disturbs no other.
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
