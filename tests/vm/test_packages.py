@@ -88,6 +88,8 @@ def test_the_packages_install_work_upgrade_and_go(host, guest, tmp_path):
     install(guest, *needed(guest, first["moult"], tmp_path / "needed"), first["moult"])
     guest.exec("printf '[moultd]\\ntls-listen=127.0.0.1:7443\\n' >/etc/moult/moultd.conf; systemctl restart moultd")
     guest.wait_for("moult status")
+    # What the manual pages name is there.
+    guest.exec("test -s /usr/share/moult/per-vm.list && test -s /usr/lib/moult/moult-agent-static")
     assert guest.exec("stat -c %U:%G:%a /run/moult-host/moultd.sock; ps -o user= -C moultd").text.split() == ["moult:moult:660", "moult"]
     assert "0000000000000000" in guest.exec("grep CapEff /proc/$(pidof moultd)/status").text
     guest.exec("mkdir -p /srv/r/usr/share/app && echo 3 >/srv/r/usr/share/app/version && cd /srv && moult key new --out k && cp k.pub /etc/moult/trusted.d/"
