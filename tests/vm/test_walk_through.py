@@ -70,4 +70,4 @@ def test_the_walk_through(host, place):
         assert in_guest(directory, name, "/usr/local/bin/app; cat /etc/app/app.conf; stat -c %a /usr/local/bin/app; cat /proc/sys/kernel/random/boot_id").split("\n") == [
             "app, second version", "workers = 8", "755", boot]
     fleet = {vm["name"]: vm for vm in host.json("fleet")["vms"]}
-    assert [fleet[name]["release"] for name in sorted(boots)] == ["base 2"] * 3
+    assert [fleet[name]["last_release"] for name in sorted(boots)] == ["base 2"] * 3
