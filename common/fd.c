@@ -112,3 +112,24 @@ GBytes *fd_read_file_at(int dirfd, const char *name, size_t max_bytes, GError **
                 g_byte_array_append(bytes, buf, (guint)n);
         }
 }
+
+gboolean fd_copy_piece(int from, int to, off_t offset, size_t len, const char *what_from, const char *what_to,
+                       GError **error)
+{
+        off_t in = offset, out = offset;
+
+        while (len > 0) {
+                ssize_t n = copy_file_range(from, &in, to, &out, len, 0);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        break;
+                len -= (size_t)n;
+        }
+        if (len == 0)
+                return TRUE;
+        /* Another file system, or an old kernel; an error that is real shows again here. */
+        g_autofree guint8 *buf = g_malloc(len);
+        return fd_pread_all(from, buf, len, in, what_from, error) &&
+               fd_pwrite_all(to, buf, len, out, what_to, error);
+}

@@ -47,26 +47,6 @@ const struct image_name *image_copy_name(const ImageCopy *c)
 }
 
 /* One piece: by the kernel where it can, else through us. */
-static gboolean copy_piece(int from, int to, off_t at, gsize len, const char *path, GError **error)
-{
-        off_t in = at, out = at;
-
-        while (len > 0) {
-                ssize_t n = copy_file_range(from, &in, to, &out, len, 0);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        break;
-                len -= (gsize)n;
-        }
-        if (len == 0)
-                return TRUE;
-        g_autofree guint8 *buf = g_malloc(len);
-        return fd_pread_all(from, buf, len, in, path, error) &&
-               fd_pwrite_all(to, buf, len, out, "the copy of the image", error);
-}
-
 /* Holes stay holes. */
 static gboolean copy_data(ImageCopy *c, int from, const char *path, GCancellable *cancellable, GError **error)
 {
@@ -86,7 +66,8 @@ static gboolean copy_data(ImageCopy *c, int from, const char *path, GCancellable
                 off_t hole = lseek(from, data, SEEK_HOLE);
                 end = MIN(hole > data ? hole : size, data + (off_t)PIECE);
                 if (g_cancellable_set_error_if_cancelled(cancellable, error) ||
-                    !copy_piece(from, c->fd, data, (gsize)(end - data), path, error))
+                    !fd_copy_piece(from, c->fd, data, (gsize)(end - data), path, "the copy of the image",
+                                   error))
                         return FALSE;
         }
         return TRUE;

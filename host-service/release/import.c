@@ -89,35 +89,9 @@ static int open_source(const char *path, guint64 *ret_pack_size, GError **error)
         return g_steal_fd(&fd);
 }
 
-/* One step of a copy: by the kernel where it can, else through us. */
-static gboolean copy_step(int from, int to, guint64 offset, gsize len, guint8 **buf, const char *path,
-                          GError **error)
-{
-        off64_t in = (off64_t)offset, out = (off64_t)offset;
-
-        while (len > 0) {
-                ssize_t n = copy_file_range(from, &in, to, &out, len, 0);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        break;
-                len -= (gsize)n;
-        }
-        if (len == 0)
-                return TRUE;
-        /* Another file system, or an old kernel; an error that is real shows again here. */
-        if (!*buf)
-                *buf = g_malloc(COPY_STEP);
-        return fd_pread_all(from, *buf, len, in, path, error) &&
-               fd_pwrite_all(to, *buf, len, out, "the copy in the pack store", error);
-}
-
 static gboolean copy(struct release_import *i, int from, int to, guint64 size, GCancellable *cancellable,
                      GError **error)
 {
-        g_autofree guint8 *buf = NULL;
-
         if (ioctl(to, FICLONE, from) == 0) {
                 /* Shares the blocks; what lies behind the pack's end is cut off. */
                 if (ftruncate(to, (off_t)size) < 0)
@@ -129,7 +103,7 @@ static gboolean copy(struct release_import *i, int from, int to, guint64 size, G
                 gsize len = (gsize)MIN(COPY_STEP, size - at);
 
                 if (g_cancellable_set_error_if_cancelled(cancellable, error) ||
-                    !copy_step(from, to, at, len, &buf, i->path, error))
+                    !fd_copy_piece(from, to, (off_t)at, len, i->path, "the copy in the pack store", error))
                         return FALSE;
                 at += len;
                 __atomic_store_n(&i->done, (gint64)at, __ATOMIC_RELAXED);

@@ -2,6 +2,8 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,4 +64,24 @@ Test(fd, a_write_that_fails_names_the_file)
         cr_assert(not(fd_write_all(fd, "x", 1, "the journal", &error)));
         cr_expect(eq(int, moult_error_code(error), MOULT_ERROR_NO_SPACE));
         cr_expect(ne(ptr, strstr(error->message, "the journal"), NULL));
+}
+
+/* Within a file system by the kernel, from /proc through us. */
+Test(fd, a_piece_is_copied_to_its_own_place_and_nothing_else)
+{
+        g_autoptr(GError) error = NULL;
+        scoped_fd int a = memfd_create("a", MFD_CLOEXEC), b = memfd_create("b", MFD_CLOEXEC),
+                      proc = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+        char text[9] = "", first[4], second[4];
+
+        cr_assert(fd_pwrite_all(a, "12345678", 8, 0, "a", &error));
+        cr_expect(fd_copy_piece(a, b, 2, 3, "a", "b", &error));
+        cr_expect(eq(int, (int)pread(b, text, 8, 0), 5));
+        cr_expect(zero(int, memcmp(text, "\0\000345", 5)));
+        cr_expect(fd_copy_piece(a, b, 6, 3, "a", "b", &error) == FALSE, "the file ends before");
+        g_clear_error(&error);
+        cr_expect(fd_copy_piece(proc, b, 0, 4, "proc", "b", &error));
+        cr_expect(eq(int, (int)pread(b, first, 4, 0), 4));
+        cr_expect(eq(int, (int)pread(proc, second, 4, 0), 4));
+        cr_expect(zero(int, memcmp(first, second, 4)));
 }
