@@ -9,15 +9,15 @@ set -eu
 build='build-essential cmake ninja-build pkg-config ccache clang-14 libclang-rt-14-dev
         libglib2.0-dev libprotobuf-c-dev protobuf-c-compiler libssl-dev libzstd-dev zlib1g-dev
         libjson-glib-dev libvirt-dev libvirt-glib-1.0-dev libxml2-dev libsoup-3.0-dev libsqlite3-dev libyaml-dev
-        libcurl4-openssl-dev libarchive-dev libfuse3-dev libguestfs-dev libcriterion-dev'
+        libcurl4-openssl-dev libarchive-dev libfuse3-dev libguestfs-dev libnbd-dev libcriterion-dev'
 test='clang-14 clang-format clang-tidy git python3 python3-pytest python3-pytest-timeout python3-pytest-xdist python3-protobuf protobuf-compiler
-        python3-cryptography python3-nacl python3-yaml python3-swift casync python3-prometheus-client libfsverity-dev fsverity sqlite3 zstd e2fsprogs btrfs-progs
-        strace mandoc xz-utils libcap2-bin attr acl openssl ca-certificates curl squashfs-tools erofs-utils fuse3
+        python3-cryptography python3-nacl python3-yaml python3-swift casync python3-prometheus-client libfsverity-dev fsverity sqlite3 zstd e2fsprogs btrfs-progs lvm2 xfsprogs libguestfs-xfs
+        strace spin mandoc xz-utils libcap2-bin attr acl openssl ca-certificates curl squashfs-tools erofs-utils fuse3
         libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils libguestfs0'
 image='qemu-system-x86 qemu-utils mmdebstrap busybox-static kmod cpio e2fsprogs python3 attr libcap2-bin
         ca-certificates debian-archive-keyring openssl xz-utils zstd erofs-utils squashfs-tools cryptsetup-bin'
 package='debhelper dpkg-dev fakeroot apparmor systemd'
-bench='openssh-client rsync xdelta3 casync fuse-overlayfs bindfs fio strace systemd'
+bench='openssh-client libnbd-bin time rsync xdelta3 casync fuse-overlayfs bindfs fio strace systemd'
 conformance='autoconf automake perl'
 
 list=no

@@ -358,17 +358,23 @@ void digest_to_hex(const uint8_t d[static DIGEST_SIZE], char ret[static 2 * DIGE
                 g_snprintf(ret + 2 * i, 3, "%02x", d[i]);
 }
 
+bool bytes_from_hex(const char *hex, uint8_t *ret, size_t len)
+{
+        for (size_t i = 0; i < len; i++) {
+                int high = g_ascii_xdigit_value(hex[2 * i]);
+                int low = high < 0 ? -1 : g_ascii_xdigit_value(hex[2 * i + 1]);
+                if (low < 0)
+                        return false;
+                ret[i] = (uint8_t)(high << 4 | low);
+        }
+        return true;
+}
+
 bool digest_from_hex(const char *hex, uint8_t ret[static DIGEST_SIZE])
 {
         hash d;
-        if (strlen(hex) != 2 * DIGEST_SIZE)
+        if (strlen(hex) != 2 * DIGEST_SIZE || !bytes_from_hex(hex, d, DIGEST_SIZE))
                 return false;
-        for (size_t i = 0; i < DIGEST_SIZE; i++) {
-                int high = g_ascii_xdigit_value(hex[2 * i]), low = g_ascii_xdigit_value(hex[2 * i + 1]);
-                if (high < 0 || low < 0)
-                        return false;
-                d[i] = (uint8_t)(high << 4 | low);
-        }
         memcpy(ret, d, sizeof d);
         return true;
 }

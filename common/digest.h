@@ -60,4 +60,6 @@ gboolean verity_digest_fd(Hasher *h, int fd, uint64_t size_bytes, uint8_t ret[st
 
 /* Lower-case hex, 64 characters and NUL. */
 void digest_to_hex(const uint8_t d[static DIGEST_SIZE], char ret[static 2 * DIGEST_SIZE + 1]);
+/* The first 2 * @len characters of @hex, which may end earlier: FALSE, and @ret is of no meaning. */
+bool bytes_from_hex(const char *hex, uint8_t *ret, size_t len);
 bool digest_from_hex(const char *hex, uint8_t ret[static DIGEST_SIZE]);

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #define FIELDS_MAX 32
+/* What is written later, and no more: it stays in memory. */
+#define HELD_MAX 256u
 
 static const struct {
         const char *name;
@@ -101,23 +103,9 @@ static void write_line(EventLevel level, const char *event_id, const char *text,
         while (n < 0 && errno == EINTR);
 }
 
-void event_log(EventLevel level, const char *event_id, const char *text, ...)
+static void write_event(EventLevel level, const char *event_id, const char *text, const char *const *pairs,
+                        unsigned n)
 {
-        tell_observer(level, event_id);
-        if ((gint)level < g_atomic_int_get(&lowest_level))
-                return;
-
-        const char *pairs[2 * FIELDS_MAX];
-        unsigned n = 0;
-        va_list args;
-        va_start(args, text);
-        for (const char *key; n < FIELDS_MAX && (key = va_arg(args, const char *)) != NULL; n++) {
-                const char *value = va_arg(args, const char *);
-                pairs[2 * n] = key;
-                pairs[2 * n + 1] = value != NULL ? value : "";
-        }
-        va_end(args);
-
         if (!g_log_writer_is_journald(STDERR_FILENO)) {
                 write_line(level, event_id, text, pairs, n);
                 return;
@@ -134,4 +122,81 @@ void event_log(EventLevel level, const char *event_id, const char *text, ...)
         }
         if (g_log_writer_journald(levels[level].glib, fields, 3 + n, NULL) != G_LOG_WRITER_HANDLED)
                 write_line(level, event_id, text, pairs, n);
+}
+
+/* An event that waits until the log may be written again. */
+struct held_event {
+        EventLevel level;
+        const char *event_id;
+        char *text;
+        GPtrArray *pairs;
+};
+
+/* As the observer: threads log at any time. */
+static GMutex held_lock;
+static gboolean holding;
+static GQueue held = G_QUEUE_INIT;
+static unsigned held_dropped;
+
+/* FALSE: nothing is held back now. */
+static gboolean hold_back(EventLevel level, const char *event_id, const char *text, const char *const *pairs,
+                          unsigned n)
+{
+        g_mutex_lock(&held_lock);
+        gboolean waits = holding;
+        if (waits && held.length >= HELD_MAX) {
+                held_dropped++;
+        } else if (waits) {
+                struct held_event *e = g_new(struct held_event, 1);
+                *e = (struct held_event){level, event_id, g_strdup(text),
+                                         g_ptr_array_new_with_free_func(g_free)};
+                for (unsigned i = 0; i < 2 * n; i++)
+                        g_ptr_array_add(e->pairs, g_strdup(pairs[i]));
+                g_queue_push_tail(&held, e);
+        }
+        g_mutex_unlock(&held_lock);
+        return waits;
+}
+
+void event_hold(gboolean hold)
+{
+        g_mutex_lock(&held_lock);
+        holding = hold;
+        GQueue due = held;
+        unsigned dropped = held_dropped;
+        if (!hold) {
+                held = (GQueue)G_QUEUE_INIT;
+                held_dropped = 0;
+        }
+        g_mutex_unlock(&held_lock);
+        for (struct held_event *e; !hold && (e = g_queue_pop_head(&due)) != NULL; g_free(e)) {
+                write_event(e->level, e->event_id, e->text, (const char *const *)e->pairs->pdata,
+                            e->pairs->len / 2);
+                g_ptr_array_unref(e->pairs);
+                g_free(e->text);
+        }
+        if (!hold && dropped > 0) {
+                g_autofree char *text = g_strdup_printf("%u more events were not kept", dropped);
+                write_event(EVENT_WARNING, "events-dropped", text, NULL, 0);
+        }
+}
+
+void event_log(EventLevel level, const char *event_id, const char *text, ...)
+{
+        tell_observer(level, event_id);
+        if ((gint)level < g_atomic_int_get(&lowest_level))
+                return;
+
+        const char *pairs[2 * FIELDS_MAX];
+        unsigned n = 0;
+        va_list args;
+        va_start(args, text);
+        for (const char *key; n < FIELDS_MAX && (key = va_arg(args, const char *)) != NULL; n++) {
+                const char *value = va_arg(args, const char *);
+                pairs[2 * n] = key;
+                pairs[2 * n + 1] = value != NULL ? value : "";
+        }
+        va_end(args);
+        if (!hold_back(level, event_id, text, pairs, n))
+                write_event(level, event_id, text, pairs, n);
 }

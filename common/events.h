@@ -18,5 +18,10 @@ void event_set_level(EventLevel level);
 typedef void (*event_observer)(EventLevel level, const char *event_id, gpointer user);
 void event_set_observer(event_observer func, gpointer user);
 
+/* TRUE: from now on events are kept in memory (a bounded number of them), since where they go cannot be
+ * written; FALSE: they are written now, and those to come at once. Any thread. @event_id of an event must
+ * live as long as the program. */
+void event_hold(gboolean hold);
+
 /* @fields: alternating key, value strings, ended by NULL; values are escaped. */
 void event_log(EventLevel level, const char *event_id, const char *text, ...) G_GNUC_NULL_TERMINATED;

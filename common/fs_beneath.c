@@ -53,6 +53,11 @@ int fs_beneath_open(int root_fd, const char *path, int flags, mode_t mode, GErro
         return fd >= 0 ? fd : open_fails(path, errno, error);
 }
 
+int fs_beneath_open_without_links(int root_fd, const char *path, int flags)
+{
+        return resolve_how(root_fd, path, flags, 0, RESOLVE_NO_SYMLINKS);
+}
+
 /* --- component by component: whose links lead there? --- */
 
 struct way {

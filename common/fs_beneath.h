@@ -11,6 +11,9 @@
 /* openat2() below @root_fd; @path is relative. -1 with @error set. O_CLOEXEC is added. */
 int fs_beneath_open(int root_fd, const char *path, int flags, mode_t mode, GError **error);
 
+/* The same, and no symbolic link is followed anywhere: errno is ELOOP for one. -1 with errno set. */
+int fs_beneath_open_without_links(int root_fd, const char *path, int flags);
+
 /* A symbolic link on the way that belongs to an unprivileged user, and leads to a directory which does not:
  * that user decides, at any moment, which of somebody else's directories it is. */
 struct fs_detour {

@@ -65,11 +65,14 @@ static const struct metadata_xattr *xattr_find(const Metadata *m, const char *na
 }
 
 /* --- the calls, by descriptor or by name. The xattr family has no *at form: the directory is named through
- * /proc. */
+ * /proc, which is a longer way for the kernel than the rest of the call. */
 
-static char *proc_path(const struct metadata_object *o)
+/* *ret_own holds what is returned, where that was made. */
+static const char *call_path(const struct metadata_object *o, char **ret_own)
 {
-        return g_strdup_printf("/proc/self/fd/%d/%s", o->dirfd, o->name);
+        if (o->dirfd == AT_FDCWD)
+                return o->name;
+        return *ret_own = g_strdup_printf("/proc/self/fd/%d/%s", o->dirfd, o->name);
 }
 
 static const char *object_name(const struct metadata_object *o)
@@ -81,32 +84,32 @@ static ssize_t names_get(const struct metadata_object *o, char *buf, size_t size
 {
         if (o->fd >= 0)
                 return flistxattr(o->fd, buf, size);
-        g_autofree char *path = proc_path(o);
-        return llistxattr(path, buf, size);
+        g_autofree char *own = NULL;
+        return llistxattr(call_path(o, &own), buf, size);
 }
 
 static ssize_t value_get(const struct metadata_object *o, const char *name, void *buf, size_t size)
 {
         if (o->fd >= 0)
                 return fgetxattr(o->fd, name, buf, size);
-        g_autofree char *path = proc_path(o);
-        return lgetxattr(path, name, buf, size);
+        g_autofree char *own = NULL;
+        return lgetxattr(call_path(o, &own), name, buf, size);
 }
 
 static int value_set(const struct metadata_object *o, const char *name, const void *buf, size_t size)
 {
         if (o->fd >= 0)
                 return fsetxattr(o->fd, name, buf, size, 0);
-        g_autofree char *path = proc_path(o);
-        return lsetxattr(path, name, buf, size, 0);
+        g_autofree char *own = NULL;
+        return lsetxattr(call_path(o, &own), name, buf, size, 0);
 }
 
 static int value_remove(const struct metadata_object *o, const char *name)
 {
         if (o->fd >= 0)
                 return fremovexattr(o->fd, name);
-        g_autofree char *path = proc_path(o);
-        return lremovexattr(path, name);
+        g_autofree char *own = NULL;
+        return lremovexattr(call_path(o, &own), name);
 }
 
 /* A NUL-separated list and its length in *ret_len; NULL with @error. File systems without attributes have
@@ -156,6 +159,13 @@ static gboolean value_read(const struct metadata_object *o, const char *name, Me
                 return TRUE;
         return moult_error_errno(error, errno, "reading the extended attribute %s of %s", name,
                                  object_name(o));
+}
+
+int metadata_has_xattrs(const struct metadata_object *o)
+{
+        ssize_t n = names_get(o, NULL, 0);
+
+        return n < 0 && errno == EOPNOTSUPP ? 0 : n < 0 ? -1 : n > 0;
 }
 
 Metadata *metadata_read(const struct metadata_object *o, const struct stat *st, GError **error)

@@ -35,10 +35,13 @@ void metadata_sort(Metadata *m);
 /* An object is named by directory and name (never followed), or by an open descriptor of itself (@fd >= 0).
  */
 struct metadata_object {
-        int dirfd;
+        int dirfd; /* AT_FDCWD: the working directory, which is the cheapest to reach */
         const char *name;
         int fd; /* -1: by name */
 };
+
+/* Whether it has any extended attribute that can be listed: one call. -1: errno. */
+int metadata_has_xattrs(const struct metadata_object *o);
 
 /* @st: what fstat gave, to save the call; NULL: it is called. */
 Metadata *metadata_read(const struct metadata_object *o, const struct stat *st, GError **error);

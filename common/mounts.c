@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "common/fd.h"
 
@@ -42,6 +43,11 @@ static struct mount *parse_line(const char *line)
         struct mount *m = g_new0(struct mount, 1);
         m->id = g_ascii_strtoull(f[0], NULL, 10);
         m->parent_id = g_ascii_strtoull(f[1], NULL, 10);
+        char *minor_number;
+        guint64 major_number = g_ascii_strtoull(f[2], &minor_number, 10);
+        m->device =
+                makedev((unsigned)major_number,
+                        *minor_number == ':' ? (unsigned)g_ascii_strtoull(minor_number + 1, NULL, 10) : 0);
         m->root = g_strcompress(f[3]); /* \040 for a blank */
         m->point = g_strcompress(f[4]);
         m->read_only = has_option(f[5], "ro");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <glib.h>
+#include <sys/types.h>
 
 /* What a file system is good for, as far as its type tells. */
 typedef enum {
@@ -17,6 +18,7 @@ typedef enum {
 struct mount {
         guint64 id;        /* as statx gives it */
         guint64 parent_id; /* of the mount that it is mounted on */
+        dev_t device;      /* of its file system; major 0: not one block device */
         char *root;        /* the directory of its file system that is its root */
         char *point;       /* where, as this process sees it */
         char *type;

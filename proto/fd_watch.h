@@ -1,20 +1,19 @@
 /* proto/fd_watch.h - a descriptor on the loop: what every transport over one does in the same way.
  *
- * One GSource watches the descriptor for the conditions that its owner wants, and has a ready time for the
- * owner's timer (g_source_set_ready_time). The owner is a struct that embeds this one; handlers that run
- * during a dispatch may end it, so it is counted: one reference is the owner's, one is held by each dispatch
- * that runs. */
+ * An item of the loop's hub watches the descriptor for the conditions that its owner wants, and has a time
+ * for the owner's timer. The owner is a struct that embeds this one; handlers that run during a dispatch may
+ * end it, so it is counted: one reference is the owner's, one is held by each dispatch that runs. */
 #pragma once
 
 #include <gio/gio.h>
 
+#include "proto/loop_hub.h"
+
 typedef struct FdWatch FdWatch;
 struct FdWatch {
-        int fd;          /* -1: shut */
-        GSource *source; /* NULL: not started, or shut */
+        int fd; /* -1: shut */
         /* private */
-        gpointer tag; /* NULL: not in the poll set */
-        GIOCondition wanted;
+        HubItem item;
         int refs;
         void (*dispatch)(gpointer owner);
         void (*destroy)(gpointer owner); /* the last reference has gone */
@@ -24,13 +23,16 @@ struct FdWatch {
 /* Takes over @fd and makes it non-blocking. */
 void fd_watch_init(FdWatch *w, int fd, void (*dispatch)(gpointer owner), void (*destroy)(gpointer owner),
                    gpointer owner);
-/* Onto the thread's default context. @ready_time_us: of the monotonic clock; -1 for none. */
-void fd_watch_start(FdWatch *w, const char *name, gint64 ready_time_us);
+/* Onto the thread's default context. @ready_time_us: as of fd_watch_set_time(). */
+void fd_watch_start(FdWatch *w, gint64 ready_time_us);
 /* 0: out of the poll set. */
 void fd_watch_want(FdWatch *w, GIOCondition conditions);
+/* One dispatch at this time of the monotonic clock; replaces the last one. -1: none. */
+void fd_watch_set_time(FdWatch *w, gint64 ready_time_us);
 gboolean fd_watch_is_polled(const FdWatch *w);
-/* What was seen; 0 outside of a dispatch. */
+/* For dispatch: what was seen, and whether the time has come. */
 GIOCondition fd_watch_got(const FdWatch *w);
+gboolean fd_watch_is_due(const FdWatch *w);
 /* Out of the loop, and closed. The struct stays. */
 void fd_watch_shut(FdWatch *w);
 void fd_watch_unref(FdWatch *w);

@@ -58,9 +58,9 @@ GBytes *frame_encode(const void *payload, size_t len)
         return encode(payload, len, 0);
 }
 
-GBytes *frame_encode_packed(const void *payload, size_t len)
+GBytes *frame_encode_packed(const void *payload, size_t len, enum packing_effort effort)
 {
-        g_autoptr(GBytes) packed = packing_pack(payload, len);
+        g_autoptr(GBytes) packed = packing_pack(payload, len, effort);
 
         if (!packed)
                 return encode(payload, len, 0);

@@ -13,12 +13,14 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "proto/packing.h"
+
 #define FRAME_HEADER_SIZE 16u
 
 /* Bytes of a frame around @payload, in one buffer. @len <= LIMIT_FRAME_PAYLOAD. */
 GBytes *frame_encode(const void *payload, size_t len);
 /* The same with the payload packed, where that is smaller. Only for who says that he knows packed ones. */
-GBytes *frame_encode_packed(const void *payload, size_t len);
+GBytes *frame_encode_packed(const void *payload, size_t len, enum packing_effort effort);
 
 typedef struct FrameParser FrameParser;
 FrameParser *frame_parser_new(void);

@@ -23,7 +23,9 @@ static const struct {
         {BODY(TREE_QUERY), HOST, BODY(TREE_PAGE)},
         {BODY(TREE_READ), HOST, BODY(TREE_DATA)},
         {BODY(FACTS_QUERY), HOST, BODY(FACTS)},
-        {BODY(STATE), AGENT, BODY(_NOT_SET)}, /* as a notice: the state has changed */
+        {BODY(FREEZE), HOST | COMMAND, BODY(FREEZE_STATE)},
+        {BODY(FREEZE_STATE), AGENT, BODY(_NOT_SET)}, /* as a notice: the same */
+        {BODY(STATE), AGENT, BODY(_NOT_SET)},        /* as a notice: the state has changed */
         {BODY(FETCH), AGENT, BODY(DATA)},
         {BODY(UPGRADE_REQUEST), AGENT | COMMAND, BODY(ACK)},
         {BODY(STATUS_QUERY), HOST | COMMAND, BODY(STATUS)},

@@ -60,6 +60,12 @@
 #define LIMIT_FACTS_WORD   255u /* a kernel's release, a label, a file system's type */
 #define LIMIT_CLOCK_US     UINT64_C(253402300800000000) /* the end of the year 9999 */
 
+/* Quiescing */
+#define LIMIT_FREEZE_LEASE_MS 60000u
+#define LIMIT_FREEZE_MOUNTS   256u /* file systems that are frozen */
+#define LIMIT_FREEZE_HOOKS    64u  /* in a directory */
+#define LIMIT_HOOK_NAME       255u /* a file's name */
+
 /* Packs */
 #define LIMIT_MANIFEST_BYTES (256u * 1024u * 1024u)
 #define LIMIT_MANIFEST_MEMORY                                                                                \

@@ -41,8 +41,9 @@ struct field_limit {
 #define REP(msg, fld, n, hi, kind)  ROW(msg, fld, 1, hi, n, kind, FALSE)
 #define SUB(msg, fld, n)            ROW(msg, fld, 0, 0, n, BLOB, FALSE)
 
-#define NONCE_SIZE   16u
-#define PUSH_ID_SIZE 16u
+#define NONCE_SIZE     16u
+#define PUSH_ID_SIZE   16u
+#define FREEZE_ID_SIZE 16u
 
 static const struct field_limit field_limits[] = {
         ONE(hello, nonce, NONCE_SIZE, NONCE_SIZE, BLOB),
@@ -66,6 +67,7 @@ static const struct field_limit field_limits[] = {
         SUB(push_command, sources, LIMIT_SOURCES),
         ONE(plan_query, push_id, PUSH_ID_SIZE, PUSH_ID_SIZE, BLOB),
         ONE(rollback_generation, push_id, PUSH_ID_SIZE, PUSH_ID_SIZE, BLOB),
+        OPT(rollback_generation, of_push, PUSH_ID_SIZE, PUSH_ID_SIZE, BLOB),
 
         OPT(transaction_state, push_id, PUSH_ID_SIZE, PUSH_ID_SIZE, BLOB),
         OPT(transaction_state, manifest_digest, DIGEST_SIZE, DIGEST_SIZE, BLOB),
@@ -134,6 +136,12 @@ static const struct field_limit field_limits[] = {
         ANY(facts, label, LIMIT_FACTS_WORD),
         ANY(facts_place, point, LIMIT_PATH_BYTES + 1),
         ANY(facts_place, type, LIMIT_FACTS_WORD),
+
+        OPT(freeze, freeze_id, FREEZE_ID_SIZE, FREEZE_ID_SIZE, BLOB),
+        OPT(freeze_state, freeze_id, FREEZE_ID_SIZE, FREEZE_ID_SIZE, BLOB),
+        ANY(freeze_state, text, LIMIT_TEXT),
+        ANY(freeze_state, hook, LIMIT_HOOK_NAME),
+        ANY(freeze_state, hook_output, LIMIT_HOOK_OUTPUT),
 
         ONE(fetch, manifest_digest, DIGEST_SIZE, DIGEST_SIZE, BLOB),
         ROW(data, bytes, 0, LIMIT_DATA_BYTES, 1, BLOB, TRUE),
@@ -373,6 +381,33 @@ static const char *facts_refusal(const Moult__Facts *f)
         return NULL;
 }
 
+static const char *freeze_refusal(const Moult__Freeze *f)
+{
+        gboolean begins = f->action == MOULT__FREEZE_ACTION__FREEZE_BEGIN;
+        gboolean has_lease = begins || f->action == MOULT__FREEZE_ACTION__FREEZE_RENEW;
+
+        if (has_lease && f->freeze_id.len == 0)
+                return "freeze.freeze_id: missing";
+        if (has_lease && (f->lease_ms == 0 || f->lease_ms > LIMIT_FREEZE_LEASE_MS))
+                return "freeze.lease_ms: not in 1..60000";
+        if (!has_lease && f->lease_ms != 0)
+                return "freeze.lease_ms: this action has none";
+        return begins || !f->no_hooks ? NULL : "freeze.no_hooks: this action runs none";
+}
+
+static const char *freeze_state_refusal(const Moult__FreezeState *s)
+{
+        if (s->phase != MOULT__FREEZE_PHASE__FREEZE_PHASE_NONE && s->freeze_id.len == 0)
+                return "freeze_state.freeze_id: missing";
+        if (s->held && s->phase != MOULT__FREEZE_PHASE__FREEZE_PHASE_THAWED)
+                return "freeze_state.held: before the end";
+        if (s->mounts > LIMIT_FREEZE_MOUNTS || s->hooks_run > LIMIT_FREEZE_HOOKS)
+                return "freeze_state: more mounts or hooks than there can be";
+        if (s->lease_left_ms > LIMIT_FREEZE_LEASE_MS)
+                return "freeze_state.lease_left_ms: more than a lease has";
+        return s->frozen_us <= LIMIT_CLOCK_US ? NULL : "freeze_state.frozen_us: out of range";
+}
+
 static const char *fetch_refusal(const Moult__Fetch *f)
 {
         if (f->length == 0 || f->length > LIMIT_FETCH_BYTES)
@@ -419,6 +454,10 @@ static const char *body_refusal(const Moult__Message *m)
                 return data_refusal(m->data);
         case MOULT__MESSAGE__BODY_UPGRADE_REQUEST:
                 return upgrade_request_refusal(m->upgrade_request);
+        case MOULT__MESSAGE__BODY_FREEZE:
+                return freeze_refusal(m->freeze);
+        case MOULT__MESSAGE__BODY_FREEZE_STATE:
+                return freeze_state_refusal(m->freeze_state);
         case MOULT__MESSAGE__BODY_FACTS:
                 return facts_refusal(m->facts);
         case MOULT__MESSAGE__BODY_STALE_REPORT:

@@ -313,10 +313,7 @@ void session_close(Session *s)
         g_clear_pointer(&s->transport, transport_free);
         s->handshake.established = FALSE;
         s->up = FALSE;
-        if (s->timer) {
-                g_source_destroy(s->timer);
-                g_clear_pointer(&s->timer, g_source_unref);
-        }
+        hub_item_remove(&s->timer);
 }
 
 void session_keep_capabilities(Session *s, const Moult__Hello *hello)

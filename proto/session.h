@@ -20,9 +20,10 @@
 #include "proto/transport.h"
 
 /* Capabilities that a Hello may name. */
-#define CAPABILITY_PMEM  "pmem"  /* knows SOURCE_PMEM and SOURCES_CHANGED with a list */
-#define CAPABILITY_ZSTD  "zstd"  /* unpacks frames; the session itself names and uses it */
-#define CAPABILITY_FACTS "facts" /* answers FactsQuery */
+#define CAPABILITY_PMEM   "pmem"   /* knows SOURCE_PMEM and SOURCES_CHANGED with a list */
+#define CAPABILITY_ZSTD   "zstd"   /* unpacks frames; the session itself names and uses it */
+#define CAPABILITY_FACTS  "facts"  /* answers FactsQuery */
+#define CAPABILITY_FREEZE "freeze" /* answers Freeze */
 
 typedef struct Session Session;
 

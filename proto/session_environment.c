@@ -6,16 +6,9 @@
 
 /* Surroundings: the real ones. */
 
-typedef struct {
-        GSource base;
-        Session *s;
-} TimerSource;
-
-static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user)
+static void on_time(gpointer user)
 {
-        g_source_set_ready_time(source, -1);
-        session_tick(((TimerSource *)source)->s);
-        return G_SOURCE_CONTINUE;
+        session_tick(user);
 }
 
 static gint64 real_now_us(gpointer env)
@@ -35,17 +28,12 @@ static void real_random(gpointer env, void *ret, gsize len)
 
 static void real_arm(gpointer env, Session *s, gint64 deadline_us)
 {
-        static GSourceFuncs funcs = {.dispatch = timer_dispatch};
-
-        if (!s->timer) {
-                g_autoptr(GMainContext) context = g_main_context_ref_thread_default();
-
-                s->timer = g_source_new(&funcs, sizeof(TimerSource));
-                ((TimerSource *)s->timer)->s = s;
-                g_source_set_static_name(s->timer, "moult session");
-                g_source_attach(s->timer, context);
+        if (!hub_item_is_on_loop(&s->timer)) {
+                if (deadline_us == G_MAXINT64)
+                        return;
+                hub_item_add(&s->timer, -1, on_time, s);
         }
-        g_source_set_ready_time(s->timer, deadline_us == G_MAXINT64 ? -1 : deadline_us);
+        hub_item_set_time(&s->timer, deadline_us == G_MAXINT64 ? -1 : deadline_us);
 }
 
 const struct session_environment session_real_environment = {real_now_us, real_random, real_arm};

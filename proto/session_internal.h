@@ -10,6 +10,7 @@
 
 #include "proto/frame.h"
 #include "proto/handshake.h"
+#include "proto/loop_hub.h"
 #include "proto/requests.h"
 #include "proto/session.h"
 
@@ -24,7 +25,7 @@ struct Session {
         gpointer user;
         const struct session_environment *env;
         gpointer env_user;
-        GSource *timer; /* of the real environment */
+        HubItem timer; /* of the real environment */
 
         Moult__Hello hello; /* what we say each time; handshake_fill() adds the rest */
         GPtrArray *hello_strings;

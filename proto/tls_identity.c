@@ -185,11 +185,15 @@ TlsIdentity *tls_identity_load(const char *dir, const char *common_name, GError 
 {
         TlsIdentity *id;
 
-        if (g_mkdir_with_parents(dir, 0700) < 0) {
-                moult_error_errno(error, errno, "creating %s", dir);
-                return NULL;
-        }
         scoped_fd int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        /* Not before: on a file system that is frozen mkdir() waits also for what is there. */
+        if (dir_fd < 0 && errno == ENOENT) {
+                if (g_mkdir_with_parents(dir, 0700) < 0) {
+                        moult_error_errno(error, errno, "creating %s", dir);
+                        return NULL;
+                }
+                dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        }
         if (dir_fd < 0) {
                 moult_error_errno(error, errno, "opening %s", dir);
                 return NULL;

@@ -38,6 +38,7 @@ struct transport_ops {
         const char *(*instance_name)(
                 Transport *t);      /* where one table serves several names; NULL: ops->name */
         void (*free)(Transport *t); /* closes at once */
+        gboolean near;              /* bytes go through this machine's memory, no network */
 };
 
 struct Transport {

@@ -1,9 +1,9 @@
 /* proto/transport_fd.c - a transport over a descriptor: virtio port, Unix socket.
  *
- * One GSource does all: it watches the descriptor while there is a peer, and has a ready time while there is
- * none. A virtio port whose host side is closed reports HUP as long as that lasts, so it must leave the poll
- * set: it is looked at again after 200 ms, 400 ms, ... 5 s (one wake-up in 5 s is all that an agent without a
- * host costs). What was queued is dropped then: it belongs to a conversation that is over.
+ * One watch does all: it looks at the descriptor while there is a peer, and has a time while there is none. A
+ * virtio port whose host side is closed reports HUP as long as that lasts, so it must leave the poll set: it
+ * is looked at again after 200 ms, 400 ms, ... 5 s (one wake-up in 5 s is all that an agent without a host
+ * costs). What was queued is dropped then: it belongs to a conversation that is over.
  *
  * A dispatch reads at most READ_BYTES and writes at most WRITE_BYTES, so no peer keeps the loop for itself.
  * A virtio port gives at most a page per read(2), hence the loop around it. */
@@ -74,7 +74,7 @@ static void go_closed(FdTransport *t, const GError *error)
 static void look_again_later(FdTransport *t)
 {
         fd_watch_want(&t->watch, 0);
-        g_source_set_ready_time(t->watch.source, g_get_monotonic_time() + (gint64)t->away_ms * 1000);
+        fd_watch_set_time(&t->watch, g_get_monotonic_time() + (gint64)t->away_ms * 1000);
         t->away_ms = MIN(t->away_ms * 2, AWAY_LONGEST_MS);
 }
 
@@ -185,7 +185,7 @@ static void look(FdTransport *t)
                 peer_gone(t);
                 return;
         }
-        g_source_set_ready_time(t->watch.source, -1);
+        fd_watch_set_time(&t->watch, -1);
         t->state = UP;
         watch(t);
         report(t, TRANSPORT_UP, NULL);
@@ -216,7 +216,7 @@ static void dispatch(gpointer owner)
 
 static void fd_start(Transport *base)
 {
-        fd_watch_start(&((FdTransport *)base)->watch, "moult transport", 0); /* the first look */
+        fd_watch_start(&((FdTransport *)base)->watch, 0); /* the first look */
 }
 
 static void fd_send(Transport *base, GBytes *frame)
@@ -266,6 +266,7 @@ static const struct transport_ops fd_ops = {
         .peer_fingerprint = fd_peer_fingerprint,
         .instance_name = fd_name,
         .free = fd_free,
+        .near = TRUE,
 };
 
 Transport *transport_fd_new(int fd, const char *name, const char *peer, gboolean reopens)

@@ -1,7 +1,7 @@
 /* proto/transport_tls.c - TLS 1.3 over a connected socket, both sides with a certificate.
  *
  * libssl works on two memory BIOs, so that reading and writing the socket is ours: no SIGPIPE, bounded
- * pieces, and one GSource as in transport_fd.c. Bytes go
+ * pieces, and one watch as in transport_fd.c. Bytes go
  *
  *      socket -> recv, at most READ_BYTES a dispatch -> from_net -> SSL_read -> events->bytes
  *      send queue -> SSL_write, while to_net holds less than WRITE_AHEAD -> to_net -> socket
@@ -261,7 +261,7 @@ static gboolean shake(TlsTransport *t)
                 return FALSE;
         }
         t->state = UP;
-        g_source_set_ready_time(t->watch.source, -1);
+        fd_watch_set_time(&t->watch, -1);
         t->base.events->status(t->base.user, TRANSPORT_UP, NULL);
         return t->state == UP;
 }
@@ -384,14 +384,13 @@ static void connected(TlsTransport *t)
 static void dispatch(gpointer owner)
 {
         TlsTransport *t = owner;
-        gint64 deadline = g_source_get_ready_time(t->watch.source);
         GIOCondition got;
 
         if (t->setup_error) {
                 go_closed(t, g_steal_pointer(&t->setup_error));
                 return;
         }
-        if (deadline >= 0 && g_source_get_time(t->watch.source) >= deadline) {
+        if (fd_watch_is_due(&t->watch)) { /* UP has no time any more */
                 go_closed_text(t, MOULT_ERROR_TIMEOUT,
                                t->state == CONNECTING ? "no connection within 10 s"
                                                       : "the TLS handshake was not finished within 10 s");
@@ -414,8 +413,7 @@ static void tls_start(Transport *base)
 {
         TlsTransport *t = (TlsTransport *)base;
 
-        fd_watch_start(&t->watch, "moult TLS transport",
-                       t->setup_error ? 0 : g_get_monotonic_time() + HANDSHAKE_US);
+        fd_watch_start(&t->watch, t->setup_error ? 0 : g_get_monotonic_time() + HANDSHAKE_US);
         if (!t->setup_error)
                 watch(t);
 }
