@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "common/events.h"
 #include "guest-agent/command_socket.h"
+#include "guest-agent/freeze.h"
 #include "guest-agent/hello.h"
 #include "guest-agent/host_pin.h"
 #include "guest-agent/link_port.h"
@@ -28,6 +29,7 @@ struct Agent {
         Peers *peers;
         Pushes *pushes;
         LookAnswers *tree, *facts; /* a question about the tree may take minutes */
+        Freezes *freezes;
         struct methods methods;
         LinkPort *port;
         LinkTls *tls;
@@ -152,19 +154,27 @@ static void take_links(Agent *a)
         a->tls = link_tls_new(a->peers, a->identity, a->pin, a->network->host, on_tls_established, a);
 }
 
+static void open_doors(Agent *a)
+{
+        g_autoptr(GError) error = NULL;
+
+        a->socket = command_socket_new(a->config->socket, a->peers, &error);
+        if (!a->socket) /* upgrades work without it */
+                event_log(EVENT_ERROR, "agent-no-command-socket", error->message, NULL);
+        take_links(a);
+}
+
 static void on_opened(const GError *error, gpointer user)
 {
         Agent *a = user;
-        g_autoptr(GError) local = NULL;
 
         if (error) {
                 a->events.failed(error, a->user);
                 return;
         }
-        a->socket = command_socket_new(a->config->socket, a->peers, &local);
-        if (!a->socket) /* upgrades work without it */
-                event_log(EVENT_ERROR, "agent-no-command-socket", local->message, NULL);
-        take_links(a);
+        if (!a->methods.opening)
+                open_doors(a);
+        a->methods.opening = FALSE;
         a->events.ready(a->user);
 }
 
@@ -235,7 +245,31 @@ static void on_step_over(gboolean successor, gpointer user)
         }
 }
 
+/* ---- freezes and upgrades keep out of each other's way ---- */
+
+static const char *hold_back(gpointer user)
+{
+        return freezes_hold_back(((Agent *)user)->freezes);
+}
+
+static const char *freeze_is_busy(gpointer user)
+{
+        Agent *a = user;
+
+        return pushes_must_not_freeze(a->pushes)
+                       ? "an upgrade is being switched, or taken back: ask again when it is over"
+                       : NULL;
+}
+
 /* ---- life ---- */
+
+/* Where it is there already nothing is written: it may be frozen, and mkdir() would wait. */
+static gboolean make_directory(const char *path, GError **error)
+{
+        if (g_file_test(path, G_FILE_TEST_IS_DIR) || g_mkdir_with_parents(path, 0700) == 0)
+                return TRUE;
+        return moult_error_errno(error, errno, "making the state directory %s", path);
+}
 
 static Peers *make_peers(Agent *a)
 {
@@ -247,7 +281,7 @@ static Peers *make_peers(Agent *a)
 
 static struct pushes_events make_pushes_events(Agent *a)
 {
-        struct pushes_events e = {on_changed, on_opened, on_step_over, is_replaced, {0}};
+        struct pushes_events e = {on_changed, on_opened, on_step_over, is_replaced, hold_back, {0}};
 
         if (a->own && own_program_object(a->own, &e.own.dev, &e.own.inode)) {
                 e.own.try_it = try_program;
@@ -267,18 +301,18 @@ Agent *agent_new(struct agent_config *config, const OwnProgram *own, const struc
         a->user = user;
         event_set_level((EventLevel)config->log_level);
         a->boot_id = agent_boot_id();
-        if (g_mkdir_with_parents(config->state, 0700) < 0 || g_mkdir_with_parents(config->tls, 0700) < 0) {
-                moult_error_errno(error, errno, "making the state directory %s", config->state);
+        if (!make_directory(config->state, error) || !make_directory(config->tls, error))
                 return NULL;
-        }
         a->identity = tls_identity_load(config->tls, g_get_host_name(), error);
         if (!a->identity)
                 return NULL;
         a->pin = host_pin_load(config->tls, config->token, error);
         if (!a->pin)
                 return NULL;
-        a->worker = worker_new();
+        a->worker = worker_new(1);
         a->peers = make_peers(a);
+        static const struct freezes_events freezes_events = {freeze_is_busy};
+        a->freezes = freezes_new(config, a->peers, &freezes_events, a);
         struct pushes_events pushes_events = make_pushes_events(a);
         a->pushes = pushes_new(config, a->peers, &pushes_events, a);
         a->tree = look_answers_new(config);
@@ -287,9 +321,14 @@ Agent *agent_new(struct agent_config *config, const OwnProgram *own, const struc
                                       .peers = a->peers,
                                       .tree = a->tree,
                                       .facts = a->facts,
+                                      .freezes = a->freezes,
                                       .software = agent_software(),
                                       .boot_id = a->boot_id,
                                       .started_us = g_get_monotonic_time()};
+        if (freezes_is_frozen(a->freezes)) { /* the engine waits for its files; the freeze does not wait */
+                a->methods.opening = TRUE;
+                open_doors(a);
+        }
         return g_steal_pointer(&a);
 }
 
@@ -298,6 +337,7 @@ void agent_free(Agent *a)
         if (!a)
                 return;
         pushes_free(a->pushes);
+        freezes_free(a->freezes);
         look_answers_free(a->tree);
         look_answers_free(a->facts);
         command_socket_free(a->socket);
@@ -322,7 +362,7 @@ void agent_stop(Agent *a)
 
 gboolean agent_is_working(const Agent *a)
 {
-        return pushes_is_working(a->pushes);
+        return pushes_is_working(a->pushes) || freezes_is_working(a->freezes);
 }
 
 /* Keeps what is there if the new token is none. */

@@ -35,7 +35,11 @@ struct agent_config {
         unsigned patience_s;         /* how long staging waits for any way to the pack's bytes */
         unsigned idle_timeout_s;     /* a push that nobody drives for this long is dropped */
         char *init_command;          /* "" is found by looking */
+        /* [freeze] */
+        char *freeze_hooks; /* directory of pre-freeze.d and post-thaw.d */
+        unsigned freeze_hook_timeout_s;
         /* [paths]: where the kernel shows its devices; tests have their own */
+        char *mountinfo;
         char *pci;
         char *block;
         char *virtio_ports;

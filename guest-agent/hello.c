@@ -16,8 +16,8 @@ char *agent_boot_id(void)
 
 struct session_hello agent_hello(const char *boot_id, const TlsIdentity *identity)
 {
-        static const char *const all[] = {CAPABILITY_PMEM, CAPABILITY_FACTS, NULL};
-        static const char *const old[] = {CAPABILITY_PMEM, NULL};
+        static const char *const all[] = {CAPABILITY_PMEM, CAPABILITY_FACTS, CAPABILITY_FREEZE, NULL};
+        static const char *const old[] = {CAPABILITY_PMEM, CAPABILITY_FREEZE, NULL};
 
         return (struct session_hello){
                 .role = MOULT__ROLE__ROLE_AGENT,

@@ -12,7 +12,8 @@
 #include "proto/message.h"
 
 #define LOOK_TIME_US (2 * G_USEC_PER_SEC) /* then what there is is told */
-#define PENDING_MAX  4u                   /* the host asks one thing at a time */
+#define LOOKS_MAX    4u                   /* at a time; no more than there are CPUs */
+#define PENDING_MAX  8u                   /* a walk has 4 under way; others ask meanwhile */
 
 struct LookAnswers {
         Worker *worker;
@@ -34,7 +35,7 @@ LookAnswers *look_answers_new(const struct agent_config *config)
 {
         LookAnswers *a = g_new0(LookAnswers, 1);
 
-        a->worker = worker_new();
+        a->worker = worker_new(CLAMP(g_get_num_processors(), 1, LOOKS_MAX));
         a->config = config;
         return a;
 }

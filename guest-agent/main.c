@@ -12,6 +12,8 @@ static const struct agent_command commands[] = {
         {"answer", "Answer a host's questions about a tree, from a file", command_answer},
         {"apply", "Apply a pack from a file, without the daemon", command_apply},
         {"boot-ok", "The services are up: end the count of starts, or roll back", command_boot_ok},
+        {"freeze-status", "Say whether file systems are frozen", command_freeze_status},
+        {"freezer", "Hold a freeze (the daemon starts it)", command_freezer},
         {"history", "List the upgrades of this machine", command_history},
         {"plan", "Say what applying a pack would do", command_plan},
         {"recover", "Finish what a crash interrupted, without the daemon", command_recover},
@@ -20,6 +22,7 @@ static const struct agent_command commands[] = {
         {"run", "Be the daemon", command_run},
         {"stale", "List processes that still run replaced files", command_stale},
         {"status", "Say what the daemon does", command_status},
+        {"thaw", "End a freeze of file systems", command_thaw},
         {"try", "Start as the daemon would, say hello to the host, and end (for a new agent)", command_try},
         {"which", "Say what serves a path now", command_which},
         {"version", "Print the version", command_version},
@@ -30,7 +33,7 @@ static void print_help(FILE *to)
         fprintf(to, "Usage: moult-agent COMMAND [OPTION...]\n\nUpgrades this machine's files as one "
                     "transaction.\n\n");
         for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
-                fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+                fprintf(to, "  %-13s %s\n", commands[i].name, commands[i].summary);
         fprintf(to, "\n\"moult-agent COMMAND --help\" describes a command.\n");
 }
 

@@ -59,6 +59,34 @@ static void act_facts(const struct methods *x, Peer *p, const Message *m)
         push_state_free(s);
 }
 
+/* NULL if @p may ask this of a freeze now. */
+static const char *freeze_refusal(const struct methods *x, const Peer *p, Moult__FreezeAction action,
+                                  MoultError *ret_code)
+{
+        gboolean begins = action == MOULT__FREEZE_ACTION__FREEZE_BEGIN;
+
+        *ret_code = MOULT_ERROR_WRONG_STATE;
+        if ((begins || action == MOULT__FREEZE_ACTION__FREEZE_RENEW) &&
+            peer_role(p) != MOULT__ROLE__ROLE_HOST)
+                return "only the host begins a freeze or prolongs it";
+        *ret_code = MOULT_ERROR_BUSY;
+        return begins && (x->stopping || x->opening) ? "the agent is starting or stopping: ask again" : NULL;
+}
+
+static void act_freeze(const struct methods *x, Peer *p, const Message *m)
+{
+        MoultError code;
+        const char *why = freeze_refusal(x, p, m->freeze->action, &code);
+        g_autoptr(GError) error = NULL;
+
+        if (!why) {
+                freezes_request(x->freezes, ticket_new(p, m), m->freeze);
+                return;
+        }
+        error = g_error_new_literal(MOULT_ERROR, (int)code, why);
+        session_reply_error(peer_session(p), m, error);
+}
+
 static void act_rollback(const struct methods *x, Peer *p, const Message *m)
 {
         if (peer_role(p) == MOULT__ROLE__ROLE_COMMAND)
@@ -143,6 +171,7 @@ static const struct method methods_table[] = {
         {BODY(TREE_QUERY), "tree-query", HOST, FALSE, act_tree},
         {BODY(TREE_READ), "tree-read", HOST, FALSE, act_tree},
         {BODY(FACTS_QUERY), "facts-query", HOST, TRUE, act_facts},
+        {BODY(FREEZE), "freeze", HOST | COMMAND, TRUE, act_freeze},
         {BODY(STATUS_QUERY), "status-query", HOST | COMMAND, TRUE, act_status_query},
         {BODY(UPGRADE_REQUEST), "upgrade-request", COMMAND, FALSE, act_upgrade_request},
 };
@@ -168,6 +197,9 @@ static const char *refusal(const struct methods *x, const struct method *method,
         *ret_code = MOULT_ERROR_BUSY;
         if (x->stopping && !method->while_stopping)
                 return "the agent is stopping: ask again when it is back";
+        if (x->opening && method->body != BODY(FREEZE))
+                return "the agent starts, and waits for file systems that are frozen: ask again when they "
+                       "are not";
         return NULL;
 }
 

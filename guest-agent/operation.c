@@ -547,11 +547,14 @@ void operation_abort(Operation *op, const GError *why)
 
 void operation_roll_back(Operation *op)
 {
+        const Moult__RollbackGeneration *r = op->rollback;
+        const struct rollback_target target = {.number = r->generation,
+                                               .of_push = r->of_push.len ? r->of_push.data : NULL,
+                                               .force = r->force};
         g_autoptr(GError) error = NULL;
 
         if (!adopt_known_end(op))
-                upgrade_rollback(op->env.upgrade, op->id, op->rollback->generation, op->rollback->force,
-                                 observe, op, &error);
+                upgrade_rollback(op->env.upgrade, op->id, &target, observe, op, &error);
         settle(op, error);
 }
 

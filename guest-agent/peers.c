@@ -12,7 +12,7 @@ struct Peer {
         struct peer_link link;
         gpointer link_user;
         unsigned epoch; /* grows when a conversation ends */
-        gboolean established, follows, dirty;
+        gboolean established, follows, follows_freeze, dirty;
 };
 
 struct Peers {
@@ -59,7 +59,7 @@ static void publish(Peers *ps)
 static void peer_end_conversation(Peer *p)
 {
         p->epoch++;
-        p->established = p->follows = p->dirty = FALSE;
+        p->established = p->follows = p->follows_freeze = p->dirty = FALSE;
         publish(p->set);
 }
 
@@ -219,6 +219,16 @@ gboolean peer_is_established(const Peer *p)
 void peer_set_follows(Peer *p, gboolean follows)
 {
         p->follows = follows;
+}
+
+void peer_set_follows_freeze(Peer *p, gboolean follows)
+{
+        p->follows_freeze = follows;
+}
+
+gboolean peer_follows_freeze(const Peer *p)
+{
+        return p->follows_freeze;
 }
 
 gboolean peer_follows(const Peer *p)

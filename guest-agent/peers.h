@@ -54,6 +54,9 @@ gboolean peer_is_established(const Peer *p);
 /* A command that follows the running operation: gets its states too. */
 void peer_set_follows(Peer *p, gboolean follows);
 gboolean peer_follows(const Peer *p);
+/* It has asked about a freeze in this conversation: gets its states. */
+void peer_set_follows_freeze(Peer *p, gboolean follows);
+gboolean peer_follows_freeze(const Peer *p);
 /* A state could not be sent because the peer is slow; send when writable. */
 void peer_set_dirty(Peer *p, gboolean dirty);
 gboolean peer_is_dirty(const Peer *p);

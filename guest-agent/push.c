@@ -382,7 +382,7 @@ Pushes *pushes_new(const struct agent_config *config, Peers *peers, const struct
         ps->peers = peers;
         ps->events = *events;
         ps->user = user;
-        ps->engine = worker_new();
+        ps->engine = worker_new(1);
         o->ps = ps;
         worker_push(ps->engine, opening_run, opening_done, o);
         return ps;
@@ -458,6 +458,18 @@ gboolean pushes_is_switching(const Pushes *ps)
         phase = operation_phase(ps->current);
         return (phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING && !operation_is_filling(ps->current)) ||
                phase == MOULT__TRANSACTION_PHASE__PHASE_ROLLING_BACK;
+}
+
+gboolean pushes_must_not_freeze(const Pushes *ps)
+{
+        Moult__TransactionPhase phase;
+
+        if (!ps->current || ps->steps == 0)
+                return FALSE;
+        phase = operation_phase(ps->current);
+        return operation_is_rollback(ps->current) || phase == MOULT__TRANSACTION_PHASE__PHASE_COMMITTING ||
+               phase == MOULT__TRANSACTION_PHASE__PHASE_ROLLING_BACK ||
+               (ps->asked & (1u << MOULT__PUSH_ACTION__PUSH_COMMIT | 1u << MOULT__PUSH_ACTION__PUSH_ABORT));
 }
 
 gboolean pushes_is_working(const Pushes *ps)

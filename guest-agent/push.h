@@ -29,6 +29,8 @@ struct pushes_events {
         void (*step_over)(gboolean successor, gpointer user);
         /* Whether the path of this program leads to another one. May be NULL. */
         gboolean (*is_replaced)(gpointer user);
+        /* Why nothing may begin now that writes; NULL: it may. May be NULL. */
+        const char *(*hold_back)(gpointer user);
         struct upgrade_own_program own; /* for the engine */
 };
 
@@ -58,5 +60,7 @@ void pushes_stale(Pushes *ps, struct ticket *ticket, const Moult__StaleQuery *qu
 
 /* True while a switch or its way back runs: a clean stop waits for it. */
 gboolean pushes_is_switching(const Pushes *ps);
+/* True while file systems must not be frozen: a commit, a way back, or recovery runs or is queued. */
+gboolean pushes_must_not_freeze(const Pushes *ps);
 /* True while any step is queued or runs. */
 gboolean pushes_is_working(const Pushes *ps);

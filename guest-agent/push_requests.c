@@ -42,6 +42,11 @@ static const char *busy_reason(Pushes *ps)
         return "another push is under way here: wait for its end, or abort it";
 }
 
+static const char *hold_back(const Pushes *ps)
+{
+        return ps->events.hold_back ? ps->events.hold_back(ps->user) : NULL;
+}
+
 static const char *source_refusal(const Moult__Offer *offer)
 {
         for (size_t i = 0; i < offer->n_sources; i++)
@@ -66,7 +71,7 @@ void pushes_offer(Pushes *ps, struct ticket *ticket, const Moult__Offer *offer)
                 answer_current(ps, ticket);
         } else if (why) {
                 refuse(ticket, MOULT_ERROR_UNSUPPORTED, why);
-        } else if ((why = busy_reason(ps))) {
+        } else if ((why = busy_reason(ps)) || (why = hold_back(ps))) {
                 refuse(ticket, MOULT_ERROR_BUSY, why);
         } else {
                 push_begin(ps, operation_new_push(&env, offer));
@@ -79,6 +84,8 @@ void pushes_rollback(Pushes *ps, struct ticket *ticket, const Moult__RollbackGen
         struct operation_env env = push_env(ps);
         const char *busy = busy_reason(ps);
 
+        if (!busy)
+                busy = hold_back(ps);
         if (is_current(ps, request->push_id)) {
                 answer_current(ps, ticket);
                 return;
@@ -107,6 +114,15 @@ static void command_current(Pushes *ps, struct ticket *ticket, const Moult__Push
                 g_autofree char *text = g_strdup_printf("too early: this push is still in %s",
                                                         push_phase_name(operation_phase(ps->current)));
                 refuse(ticket, MOULT_ERROR_WRONG_STATE, text);
+                return;
+        }
+        gboolean begins =
+                action == MOULT__PUSH_ACTION__PUSH_STAGE || action == MOULT__PUSH_ACTION__PUSH_COMMIT;
+        const char *held =
+                begins && verdict == VERDICT_ACT && !(ps->asked & (1u << action)) ? hold_back(ps) : NULL;
+
+        if (held) {
+                refuse(ticket, MOULT_ERROR_BUSY, held);
                 return;
         }
         /* A confirmation that is to be tried again is on its way already. */

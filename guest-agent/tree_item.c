@@ -22,7 +22,7 @@ static ProtobufCBinaryData copy(const void *data, gsize len)
         return (ProtobufCBinaryData){len, len > 0 ? g_memdup2(data, len) : NULL};
 }
 
-static gboolean read_xattrs(Moult__TreeItem *item, const Metadata *m, GError **error)
+static gboolean take_xattrs(Moult__TreeItem *item, const Metadata *m, GError **error)
 {
         gsize bytes = 0;
 
@@ -47,6 +47,21 @@ static gboolean read_xattrs(Moult__TreeItem *item, const Metadata *m, GError **e
         return FALSE;
 }
 
+/* Nearly nothing has any: that is found out first. */
+static gboolean read_xattrs(Moult__TreeItem *item, int dir_fd, const char *name, GError **error)
+{
+        const struct metadata_object object = {dir_fd, name, -1};
+        const struct stat owner_and_mode_are_known = {0};
+        int some = metadata_has_xattrs(&object);
+
+        if (some == 0)
+                return TRUE;
+        if (some < 0)
+                return moult_error_errno(error, errno, "listing the extended attributes of %s", name);
+        g_autoptr(Metadata) m = metadata_read(&object, &owner_and_mode_are_known, error);
+        return m && take_xattrs(item, m, error);
+}
+
 static gboolean read_link(Moult__TreeItem *item, int dir_fd, const char *name, GError **error)
 {
         char text[LIMIT_PATH_BYTES + 1];
@@ -58,35 +73,32 @@ static gboolean read_link(Moult__TreeItem *item, int dir_fd, const char *name, G
         return TRUE;
 }
 
-Moult__TreeItem *tree_item_read(int dir_fd, const char *name, const char *path, const struct stat *st,
+Moult__TreeItem *tree_item_read(int dir_fd, const char *name, const char *path, const struct statx *sx,
                                 GError **error)
 {
-        const struct metadata_object object = {dir_fd, name, -1};
-        g_autoptr(Metadata) m = metadata_read(&object, st, error);
-        Moult__TreeItem *item;
+        Moult__TreeItem *item = g_new(Moult__TreeItem, 1);
+        mode_t mode = sx->stx_mode;
 
-        if (!m)
-                return NULL;
-        item = g_new(Moult__TreeItem, 1);
         moult__tree_item__init(item);
         item->path = copy(path, strlen(path));
-        item->type = entry_type_of_mode(st->st_mode);
-        item->mode = S_ISLNK(st->st_mode) ? 0 : st->st_mode & 07777;
-        item->uid = st->st_uid;
-        item->gid = st->st_gid;
-        item->mtime_s = st->st_mtim.tv_sec;
-        item->mtime_ns = (guint32)st->st_mtim.tv_nsec;
-        item->size = S_ISREG(st->st_mode) ? (guint64)st->st_size : 0;
-        if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
-                item->dev_major = major(st->st_rdev);
-                item->dev_minor = minor(st->st_rdev);
+        item->type = entry_type_of_mode(mode);
+        item->mode = S_ISLNK(mode) ? 0 : mode & 07777;
+        item->uid = sx->stx_uid;
+        item->gid = sx->stx_gid;
+        item->mtime_s = sx->stx_mtime.tv_sec;
+        item->mtime_ns = sx->stx_mtime.tv_nsec;
+        item->size = S_ISREG(mode) ? sx->stx_size : 0;
+        if (S_ISCHR(mode) || S_ISBLK(mode)) {
+                item->dev_major = sx->stx_rdev_major;
+                item->dev_minor = sx->stx_rdev_minor;
         }
-        if (S_ISREG(st->st_mode)) {
-                item->inode = st->st_ino;
-                item->device = st->st_dev;
-                item->names = (guint32)st->st_nlink;
+        if (S_ISREG(mode)) {
+                item->inode = sx->stx_ino;
+                item->device = makedev(sx->stx_dev_major, sx->stx_dev_minor);
+                item->names = sx->stx_nlink;
         }
-        if (read_xattrs(item, m, error) && (!S_ISLNK(st->st_mode) || read_link(item, dir_fd, name, error)))
+        if (read_xattrs(item, dir_fd, name, error) &&
+            (!S_ISLNK(mode) || read_link(item, dir_fd, name, error)))
                 return item;
         tree_item_free(item);
         return NULL;

@@ -7,8 +7,9 @@
 #include "common/digest.h"
 #include "proto/channel.pb-c.h"
 
-/* @name in @dir_fd, never followed. Without a digest. NOT_FOUND: it went meanwhile. */
-Moult__TreeItem *tree_item_read(int dir_fd, const char *name, const char *path, const struct stat *st,
+/* @name in @dir_fd (or AT_FDCWD), never followed; @sx: what statx() with STATX_BASIC_STATS says of it.
+ * Without a digest. NOT_FOUND: it went meanwhile. */
+Moult__TreeItem *tree_item_read(int dir_fd, const char *name, const char *path, const struct statx *sx,
                                 GError **error);
 void tree_item_free(Moult__TreeItem *item);
 

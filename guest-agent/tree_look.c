@@ -1,22 +1,23 @@
 /* guest-agent/tree_look.c - what differs in a part of the tree from what the host supposes. */
 #include "guest-agent/tree_look.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/digest.h"
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/fs_beneath.h"
+#include "common/glob_list.h"
 #include "common/mounts.h"
 #include "common/path_order.h"
 #include "guest-agent/tree_item.h"
+#include "guest-agent/tree_names.h"
 #include "proto/limits.h"
 #include "proto/message.h"
 
@@ -25,28 +26,23 @@
 
 struct look {
         const Moult__TreeQuery *query;
-        char *after, *until; /* "": the beginning, the end */
-        size_t next_base;    /* of query->supposed: what was not met yet */
-        GPtrArray *items;    /* Moult__TreeItem */
-        GPtrArray *gone;     /* char * */
+        GlobList *prune, *no_content;
+        size_t next_base; /* of query->supposed: what was not met yet */
+        GPtrArray *items; /* Moult__TreeItem */
+        GPtrArray *gone;  /* char * */
         gsize bytes;
-        char *reached; /* the last path that was looked at */
-        gboolean full; /* the answer is for the beginning only */
+        GString *path;    /* where the walk is */
+        GString *reached; /* the last path that was looked at */
+        gboolean looked;  /* at anything */
+        gboolean full;    /* the answer is for the beginning only */
         gint64 deadline_us;
         MountTable *mounts;
+        gboolean judged, judgement; /* whether a mount was looked up; whether it is entered */
+        guint64 judged_id;          /* which one */
+        gboolean own_directory;     /* this thread's working directory is nobody else's */
+        int working_directory;      /* the descriptor of the one that it is in; -1: of none here */
         Hasher *hasher;
 };
-
-static gboolean matches(const ProtobufCBinaryData *globs, size_t n, const char *path)
-{
-        for (size_t i = 0; i < n; i++) {
-                g_autofree char *glob = g_strndup((const char *)globs[i].data, globs[i].len);
-
-                if (fnmatch(glob, path, 0) == 0)
-                        return TRUE;
-        }
-        return FALSE;
-}
 
 static int base_order(const struct look *l, size_t i, const char *path)
 {
@@ -73,21 +69,26 @@ static const Moult__TreeItem *supposed(struct look *l, const char *path)
         return NULL;
 }
 
+/* The coarse clock costs no look at the hardware, which in many virtual machines is a way out of them. */
+static gboolean is_late(const struct look *l)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return (gint64)now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 >= l->deadline_us;
+}
+
 static gboolean is_full(const struct look *l)
 {
         return l->bytes >= PAGE_BYTES || l->items->len >= LIMIT_TREE_ITEMS ||
-               l->gone->len >= LIMIT_TREE_ITEMS || g_get_monotonic_time() >= l->deadline_us;
+               l->gone->len >= LIMIT_TREE_ITEMS || is_late(l);
 }
 
-/* Whether what is mounted there belongs to the machine's own disks. */
-static gboolean is_entered(const struct look *l, int fd)
+/* Whether a mount belongs to the machine's own disks. */
+static gboolean is_own_disk(const struct look *l, guint64 mount_id)
 {
-        struct statx sx;
-        const struct mount *m;
+        const struct mount *m = mount_table_find(l->mounts, mount_id);
 
-        if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx) < 0 || !(sx.stx_mask & STATX_MNT_ID))
-                return FALSE;
-        m = mount_table_find(l->mounts, sx.stx_mnt_id);
         if (!m)
                 return FALSE;
         switch (fs_kind_of(m->type)) {
@@ -100,48 +101,25 @@ static gboolean is_entered(const struct look *l, int fd)
         }
 }
 
-static gint compare_names(gconstpointer a, gconstpointer b)
+static gboolean is_entered(struct look *l, const struct statx *sx)
 {
-        return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* Sorted. NULL with @error. */
-static GPtrArray *names_in(int dir_fd, const char *path, GError **error)
-{
-        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-        int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-        struct dirent *de;
-
-        if (!d) {
-                int e = errno;
-
-                if (fd >= 0)
-                        close(fd);
-                moult_error_errno(error, e, "listing /%s", path);
-                return NULL;
+        if (!(sx->stx_mask & STATX_MNT_ID))
+                return FALSE;
+        if (!l->judged || l->judged_id != sx->stx_mnt_id) {
+                l->judged = TRUE;
+                l->judged_id = sx->stx_mnt_id;
+                l->judgement = is_own_disk(l, sx->stx_mnt_id);
         }
-        while ((errno = 0, de = readdir(d)) != NULL)
-                if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
-                        g_ptr_array_add(names, g_strdup(de->d_name));
-        int e = errno;
-        closedir(d);
-        if (e != 0) {
-                moult_error_errno(error, e, "listing /%s", path);
-                return NULL;
-        }
-        g_ptr_array_sort(names, compare_names);
-        return g_steal_pointer(&names);
+        return l->judgement;
 }
 
 /* FALSE: an error. A file that goes while we look is one that is not there. */
-static gboolean look_at(struct look *l, int dir_fd, const char *name, const char *path, const struct stat *st,
-                        GError **error)
+static gboolean look_at(struct look *l, int at, const char *name, const struct statx *sx, GError **error)
 {
+        const char *path = l->path->str;
         const Moult__TreeItem *base = supposed(l, path);
         g_autoptr(GError) own = NULL;
-        gboolean content = !matches(l->query->no_content, l->query->n_no_content, path);
-        Moult__TreeItem *item = tree_item_read(dir_fd, name, path, st, &own);
+        Moult__TreeItem *item = tree_item_read(at, name, path, sx, &own);
 
         if (!item && g_error_matches(own, MOULT_ERROR, MOULT_ERROR_NOT_FOUND)) {
                 if (base)
@@ -156,7 +134,8 @@ static gboolean look_at(struct look *l, int dir_fd, const char *name, const char
                 tree_item_free(item);
                 return TRUE;
         }
-        if (S_ISREG(st->st_mode) && content && !tree_item_hash(item, dir_fd, name, l->hasher, &own)) {
+        if (S_ISREG(sx->stx_mode) && glob_list_find(l->no_content, path) < 0 &&
+            !tree_item_hash(item, at, name, l->hasher, &own)) {
                 tree_item_free(item);
                 if (g_error_matches(own, MOULT_ERROR, MOULT_ERROR_NOT_FOUND) ||
                     g_error_matches(own, MOULT_ERROR, MOULT_ERROR_BUSY))
@@ -173,74 +152,75 @@ static gboolean look_at(struct look *l, int dir_fd, const char *name, const char
         return TRUE;
 }
 
-/* @path against the beginning of the range: -1: all of it was before; 0: what is below it may not be; 1: it
- * is in. */
-static int place_of(const struct look *l, const char *path)
+static gboolean look_in(struct look *l, int dir_fd, const struct tree_bounds *bounds, GError **error);
+
+/* Where the calls for what is in the directory @dir_fd begin. A level that is left is followed by its parent,
+ * so the number of a closed descriptor is never taken for a new one's. */
+static int enter(struct look *l, int dir_fd)
 {
-        size_t len = strlen(path);
-
-        if (*l->after == '\0' || path_order(path, l->after) > 0)
-                return 1;
-        if (g_str_equal(path, l->after) || (g_str_has_prefix(l->after, path) && l->after[len] == '/'))
-                return 0;
-        return -1;
-}
-
-static gboolean look_in(struct look *l, int dir_fd, const char *path, GError **error);
-
-static gboolean look_below(struct look *l, int dir_fd, const char *name, const char *path, GError **error)
-{
-        int fd = openat(dir_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        gboolean ok;
-
-        if (fd < 0)
-                return TRUE; /* it went */
-        ok = !is_entered(l, fd) || look_in(l, fd, path, error);
-        close(fd);
-        return ok;
-}
-
-static gboolean look_at_name(struct look *l, int dir_fd, const char *name, const char *path, GError **error)
-{
-        struct stat st;
-        int place = place_of(l, path);
-
-        if (place < 0 || fs_path_refusal((const guint8 *)path, strlen(path)) != NULL)
-                return TRUE;
-        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return errno == ENOENT || moult_error_errno(error, errno, "looking at /%s", path);
-        if (S_ISSOCK(st.st_mode) ||
-            (S_ISDIR(st.st_mode) && matches(l->query->prune, l->query->n_prune, path)))
-                return TRUE;
-        if (place > 0) {
-                if (is_full(l)) {
-                        l->full = TRUE;
-                        return TRUE;
-                }
-                if (!look_at(l, dir_fd, name, path, &st, error))
-                        return FALSE;
-                g_free(l->reached);
-                l->reached = g_strdup(path);
+        if (l->own_directory && l->working_directory != dir_fd) {
+                l->own_directory = fchdir(dir_fd) == 0;
+                l->working_directory = dir_fd;
         }
-        return !S_ISDIR(st.st_mode) || look_below(l, dir_fd, name, path, error);
+        return l->own_directory ? AT_FDCWD : dir_fd;
+}
+
+static gboolean look_below(struct look *l, int at, const char *name, const struct statx *sx,
+                           const struct tree_bounds *bounds, GError **error)
+{
+        if (!is_entered(l, sx) || !tree_bounds_go_below(bounds))
+                return TRUE;
+        scoped_fd int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT || errno == ENOTDIR || errno == ELOOP /* it went */ ||
+                       moult_error_errno(error, errno, "listing /%s", l->path->str);
+        return look_in(l, fd, bounds, error);
+}
+
+static gboolean look_at_name(struct look *l, int at, const char *name, const struct tree_bounds *bounds,
+                             GError **error)
+{
+        struct tree_bounds below;
+        gboolean in = tree_bounds_include(bounds, name, &below);
+        struct statx sx;
+
+        if (fs_path_refusal((const guint8 *)l->path->str, l->path->len) != NULL)
+                return TRUE;
+        if (statx(at, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &sx) < 0)
+                return errno == ENOENT || moult_error_errno(error, errno, "looking at /%s", l->path->str);
+        if (S_ISSOCK(sx.stx_mode) || (S_ISDIR(sx.stx_mode) && glob_list_find(l->prune, l->path->str) >= 0))
+                return TRUE;
+        if (in) {
+                /* One is always looked at: who is late must still get on. */
+                l->full = l->looked && is_full(l);
+                if (l->full)
+                        return TRUE;
+                l->looked = TRUE;
+                if (!look_at(l, at, name, &sx, error))
+                        return FALSE;
+                g_string_assign(l->reached, l->path->str);
+        }
+        return !S_ISDIR(sx.stx_mode) || look_below(l, at, name, &sx, &below, error);
 }
 
 /* The depth is that of the tree, which PATH_MAX bounds; each level holds one descriptor and one list of
  * names. */
-static gboolean look_in(struct look *l, int dir_fd, const char *path, GError **error)
+static gboolean look_in(struct look *l, int dir_fd, const struct tree_bounds *bounds, GError **error)
 {
-        g_autoptr(GPtrArray) names = names_in(dir_fd, path, error);
+        g_autoptr(TreeNames) names = tree_names_read(dir_fd, l->path->str, bounds, error);
+        gsize len = l->path->len;
+        gboolean ok = names != NULL;
 
-        for (guint i = 0; names && i < names->len && !l->full; i++) {
-                const char *name = g_ptr_array_index(names, i);
-                g_autofree char *child = *path ? g_strconcat(path, "/", name, NULL) : g_strdup(name);
+        for (guint i = 0; ok && i < tree_names_count(names) && !l->full; i++) {
+                const char *name = tree_names_get(names, i);
 
-                if (*l->until && path_order(child, l->until) > 0)
-                        break;
-                if (!look_at_name(l, dir_fd, name, child, error))
-                        return FALSE;
+                if (len > 0)
+                        g_string_append_c(l->path, '/');
+                g_string_append(l->path, name);
+                ok = look_at_name(l, enter(l, dir_fd), name, bounds, error);
+                g_string_truncate(l->path, len);
         }
-        return names != NULL;
+        return ok;
 }
 
 static Moult__TreePage *page_of(struct look *l)
@@ -250,9 +230,9 @@ static Moult__TreePage *page_of(struct look *l)
         moult__tree_page__init(page);
         page->complete = !l->full;
         if (l->full) {
-                g_autofree char *reached = g_strdup(l->reached ? l->reached : l->after);
+                const GString *r = l->reached;
 
-                page->reached = (ProtobufCBinaryData){strlen(reached), g_memdup2(reached, strlen(reached))};
+                page->reached = (ProtobufCBinaryData){r->len, g_memdup2(r->str, r->len)};
         }
         page->n_items = l->items->len;
         page->items = g_new0(Moult__TreeItem *, l->items->len + 1);
@@ -274,30 +254,83 @@ static char *text_of(ProtobufCBinaryData b)
         return b.len > 0 ? g_strndup((const char *)b.data, b.len) : g_strdup("");
 }
 
-Moult__TreePage *tree_look(int root_fd, const Moult__TreeQuery *query, gint64 deadline_us, GError **error)
+static GlobList *globs_of(const ProtobufCBinaryData *globs, size_t n)
 {
+        GlobList *l = glob_list_new();
+
+        for (size_t i = 0; i < n; i++)
+                glob_list_add(l, globs[i].data, globs[i].len);
+        return l;
+}
+
+struct asked {
+        int root_fd;
+        const Moult__TreeQuery *query;
+        gint64 deadline_us;
+        Moult__TreePage *page;
+        GError *error;
+};
+
+static Moult__TreePage *look(const struct asked *a, gboolean own_directory, GError **error)
+{
+        const Moult__TreeQuery *query = a->query;
         g_autoptr(MountTable) mounts = mount_table_load(error);
         g_autoptr(Hasher) h = hasher_new();
+        g_autoptr(GlobList) prune = globs_of(query->prune, query->n_prune),
+                            no_content = globs_of(query->no_content, query->n_no_content);
         g_autoptr(GPtrArray) items = g_ptr_array_new_with_free_func((GDestroyNotify)tree_item_free);
         g_autoptr(GPtrArray) gone = g_ptr_array_new_with_free_func(g_free);
         g_autofree char *after = text_of(query->after), *until = text_of(query->until);
+        g_autoptr(GString) path = g_string_new(NULL), reached = g_string_new(after);
+        const struct tree_bounds bounds = {*after ? after : NULL, *until ? until : NULL};
+        scoped_fd int root = openat(a->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         struct look l = {.query = query,
-                         .after = after,
-                         .until = until,
+                         .prune = prune,
+                         .no_content = no_content,
                          .items = items,
                          .gone = gone,
-                         .deadline_us = deadline_us,
+                         .path = path,
+                         .reached = reached,
+                         .deadline_us = a->deadline_us,
                          .mounts = mounts,
+                         .own_directory = own_directory,
+                         .working_directory = -1,
                          .hasher = h};
-        Moult__TreePage *page = NULL;
 
-        if (mounts && look_in(&l, root_fd, "", error)) {
-                while (!l.full && l.next_base < query->n_supposed)
-                        tell_gone(&l, l.next_base++);
-                page = page_of(&l);
+        if (!mounts)
+                return NULL;
+        if (root < 0) {
+                moult_error_errno(error, errno, "listing /");
+                return NULL;
         }
-        g_free(l.reached);
-        return page;
+        if (!look_in(&l, root, &bounds, error))
+                return NULL;
+        while (!l.full && l.next_base < query->n_supposed)
+                tell_gone(&l, l.next_base++);
+        return page_of(&l);
+}
+
+/* In a thread of its own, whose working directory is no other thread's. */
+static gpointer look_alone(gpointer data)
+{
+        struct asked *a = data;
+
+        a->page = look(a, unshare(CLONE_FS) == 0, &a->error);
+        return NULL;
+}
+
+Moult__TreePage *tree_look(int root_fd, const Moult__TreeQuery *query, gint64 deadline_us, GError **error)
+{
+        struct asked a = {.root_fd = root_fd, .query = query, .deadline_us = deadline_us};
+        GThread *thread = g_thread_try_new("look", look_alone, &a, NULL);
+
+        if (thread)
+                g_thread_join(thread);
+        else
+                a.page = look(&a, FALSE, &a.error);
+        if (!a.page)
+                g_propagate_error(error, a.error);
+        return a.page;
 }
 
 void tree_page_free(Moult__TreePage *page)

@@ -10,8 +10,9 @@
 
 #include "proto/channel.pb-c.h"
 
-/* Blocks. @deadline_us (g_get_monotonic_time()): no further file is begun after it. The page is owned by the
- * caller. Errors: IO, REFUSED. */
+/* Blocks. @deadline_us (g_get_monotonic_time()): no further file is begun after it, but one in any case. The
+ * page is owned by the caller. Errors: IO, REFUSED. It looks in a thread of its own, which has a working
+ * directory of its own: the shortest names are the cheapest for the kernel. */
 Moult__TreePage *tree_look(int root_fd, const Moult__TreeQuery *query, gint64 deadline_us, GError **error);
 void tree_page_free(Moult__TreePage *page);
 

@@ -1,4 +1,4 @@
-/* guest-agent/worker.c - a thread pool of one. */
+/* guest-agent/worker.c - a small thread pool. */
 #include "guest-agent/worker.h"
 
 struct Worker {
@@ -56,11 +56,11 @@ static void task_run(gpointer data, gpointer user)
         main_context_post(t->worker->context, task_done, t);
 }
 
-Worker *worker_new(void)
+Worker *worker_new(unsigned threads)
 {
         Worker *w = g_new0(Worker, 1);
 
-        w->pool = g_thread_pool_new(task_run, NULL, /* max_threads= */ 1, /* exclusive= */ FALSE, NULL);
+        w->pool = g_thread_pool_new(task_run, NULL, (gint)threads, /* exclusive= */ FALSE, NULL);
         w->context = g_main_context_ref_thread_default();
         return w;
 }

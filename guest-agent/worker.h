@@ -1,6 +1,6 @@
-/* guest-agent/worker.h - one thread that does blocking work in order, so that the main loop never blocks.
+/* guest-agent/worker.h - one thread, or a few, that do blocking work, so that the main loop never blocks.
  *
- * The thread exists only while there is work (and a few seconds after). Results come back as calls from the
+ * A thread exists only while there is work (and a few seconds after). Results come back as calls from the
  * main context in which the worker was made. */
 #pragma once
 
@@ -9,12 +9,13 @@
 typedef struct Worker Worker;
 typedef void (*worker_func)(gpointer job);
 
-Worker *worker_new(void);
+/* @threads: 1 does the work in order. */
+Worker *worker_new(unsigned threads);
 /* Waits for the queued work. */
 void worker_free(Worker *w);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Worker, worker_free)
 
-/* @run in the thread, after what was pushed before; then @done (may be NULL) from the main context. */
+/* @run in a thread, begun after what was pushed before; then @done (may be NULL) from the main context. */
 void worker_push(Worker *w, worker_func run, worker_func done, gpointer job);
 /* Jobs pushed whose `done` has not run. Main thread. */
 unsigned worker_pending(const Worker *w);

@@ -49,7 +49,9 @@ static void on_closed(Session *s, const GError *why, gpointer user)
 static void on_message(Session *s, const Message *m, gpointer user)
 {
         Client *c = user;
-        Message *copy = m->body_case == MOULT__MESSAGE__BODY_STATE ? copy_message(m, NULL) : NULL;
+        gboolean is_state = m->body_case == MOULT__MESSAGE__BODY_STATE ||
+                            m->body_case == MOULT__MESSAGE__BODY_FREEZE_STATE;
+        Message *copy = is_state ? copy_message(m, NULL) : NULL;
 
         if (copy)
                 g_queue_push_tail(&c->states, copy);

@@ -25,7 +25,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Client, client_free)
 
 /* The answer to @request, or the daemon's error. */
 Message *client_ask(Client *c, Message *request, guint timeout_ms, GError **error);
-/* The next state that the daemon tells by itself. */
+/* The next state that the daemon tells by itself: of a push, or of a freeze for who has asked about one. */
 Message *client_next_state(Client *c, GError **error);
 
 /* Prints @error and returns AGENT_EXIT_UNREACHABLE. */

@@ -63,10 +63,10 @@ int command_rollback_offline(int argc, char **argv)
                 return status;
         }
         offline_push_id(id);
+        const struct rollback_target target = {.number = (guint64)MAX(generation, 0), .force = force};
         g_autoptr(Upgrade) u = offline_open(&o, &error);
         status = AGENT_EXIT_OK;
-        if (u == NULL ||
-            !upgrade_rollback(u, id, (guint64)MAX(generation, 0), force, on_state, &o.json, &error))
+        if (u == NULL || !upgrade_rollback(u, id, &target, on_state, &o.json, &error))
                 status = command_fail(error);
         offline_options_clear(&o);
         return status;

@@ -200,6 +200,8 @@ static gboolean find_push(Upgrade *u, Generation **g, gpointer user)
         s->push_id = bytes_copy(f->push_id, 16);
         s->generation = (*g)->number;
         s->phase = history_phase(last);
+        s->was_committed = generation_is_push(*g, f->push_id) && last != JOURNAL_COMMITTED &&
+                           journal_find((*g)->journal, JOURNAL_COMMITTED) != NULL;
         s->error = (Moult__ErrorCode)history_error_parse(r->text, &text);
         if (!g_str_equal(text, "-"))
                 s->text = bytes_copy(text, strlen(text));

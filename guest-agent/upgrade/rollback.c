@@ -46,7 +46,7 @@ gboolean rollback_is_by_push(const Generation *g, const guint8 push_id[static 16
         return r != NULL && rollback_record_parse(r->text, id, &force) && memcmp(id, push_id, 16) == 0;
 }
 
-static Generation *find_generation(Upgrade *u, guint64 number, GError **error)
+static Generation *find_generation(Upgrade *u, const struct rollback_target *target, GError **error)
 {
         g_autoptr(GError) why = NULL;
         g_autoptr(Generation) g = history_newest_committed(u, &why);
@@ -59,11 +59,20 @@ static Generation *find_generation(Upgrade *u, guint64 number, GError **error)
                                     "there is no committed generation that could be rolled back");
                 return NULL;
         }
-        if (number != 0 && number != g->number) {
+        if (target->number != 0 && target->number != g->number) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
                             "generation %" G_GUINT64_FORMAT
                             " is not the newest committed one: roll %" G_GUINT64_FORMAT " back first",
-                            number, g->number);
+                            target->number, g->number);
+                return NULL;
+        }
+        if (target->of_push != NULL && !generation_is_push(g, target->of_push)) {
+                g_set_error(
+                        error, MOULT_ERROR, MOULT_ERROR_REFUSED,
+                        "generation %" G_GUINT64_FORMAT
+                        " was made by another push than the one that is to be taken back: was this machine "
+                        "reverted to an older state since? Nothing was touched",
+                        g->number);
                 return NULL;
         }
         return g_steal_pointer(&g);
@@ -99,9 +108,9 @@ struct rolling {
         Progress *progress;
 };
 
-static gboolean prepare(struct rolling *r, guint64 generation, gboolean force, GError **error)
+static gboolean prepare(struct rolling *r, const struct rollback_target *target, GError **error)
 {
-        r->g = find_generation(r->u, generation, error);
+        r->g = find_generation(r->u, target, error);
         if (r->g == NULL)
                 return FALSE;
         r->m = generation_load_manifest(r->g, error);
@@ -124,7 +133,7 @@ static gboolean prepare(struct rolling *r, guint64 generation, gboolean force, G
                 return FALSE;
         }
         struct commit_context c = engine_commit_context(r->u, r->g, r->m, r->plan);
-        return check(&c, force, error);
+        return check(&c, target->force, error);
 }
 
 /* The decision. Without it nothing has begun, and the generation is committed as before. */
@@ -154,7 +163,7 @@ static gboolean roll(struct rolling *r, const guint8 *push_id, gboolean force, G
         return FALSE;
 }
 
-gboolean upgrade_rollback(Upgrade *u, const guint8 push_id[static 16], guint64 generation, gboolean force,
+gboolean upgrade_rollback(Upgrade *u, const guint8 push_id[static 16], const struct rollback_target *target,
                           transaction_observer observer, gpointer user, GError **error)
 {
         g_assert(!u->read_only);
@@ -163,14 +172,14 @@ gboolean upgrade_rollback(Upgrade *u, const guint8 push_id[static 16], guint64 g
         g_autoptr(GError) why = NULL;
         g_autoptr(GString) notes = g_string_new(NULL);
         struct rolling r = {.u = u, .progress = progress_new(push_id, observer, user)};
-        gboolean ok = prepare(&r, generation, force, &why);
+        gboolean ok = prepare(&r, target, &why);
         if (!ok) {
                 progress_phase(r.progress, MOULT__TRANSACTION_PHASE__PHASE_REFUSED, moult_error_code(why),
                                why->message);
         } else {
                 progress_phase(r.progress, MOULT__TRANSACTION_PHASE__PHASE_ROLLING_BACK,
                                MOULT_ERROR_UNSPECIFIED, NULL);
-                ok = roll(&r, push_id, force, notes, &why);
+                ok = roll(&r, push_id, target->force, notes, &why);
                 progress_phase(r.progress,
                                ok ? MOULT__TRANSACTION_PHASE__PHASE_ROLLED_BACK
                                   : MOULT__TRANSACTION_PHASE__PHASE_FAILED,

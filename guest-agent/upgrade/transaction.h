@@ -155,7 +155,13 @@ gboolean transaction_is_filling(const Transaction *t);
 guint transaction_plan_size(const Transaction *t);
 const Moult__PlanItem *transaction_plan_item(const Transaction *t, guint i);
 
-/* Takes generation @generation (0: the newest committed) back. It must be the newest committed one and its
- * old files kept: REFUSED else; files changed since: DRIFT unless @force. Journalled like a commit. */
-gboolean upgrade_rollback(Upgrade *u, const guint8 push_id[static 16], guint64 generation, gboolean force,
+/* Which generation a rollback takes back. */
+struct rollback_target {
+        guint64 number;        /* 0: the newest committed one */
+        const guint8 *of_push; /* NULL, or 16 bytes: only if this push has made it */
+        gboolean force;        /* although files changed since */
+};
+/* Takes it back. It must be the newest committed one, of that push, and its old files kept: REFUSED else;
+ * files changed since: DRIFT unless forced. Journalled like a commit. */
+gboolean upgrade_rollback(Upgrade *u, const guint8 push_id[static 16], const struct rollback_target *target,
                           transaction_observer observer, gpointer user, GError **error);
