@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/fault.h"
 #include "common/fd.h"
+#include "host-service/image/image_lock.h"
 
 #define PIECE (8u << 20)
 
@@ -162,7 +163,7 @@ static gboolean is_untouched(const ImageCopy *c, GError **error)
                 return moult_error_errno(error, errno, "looking again at %s", c->target);
         if (now.st_ino == c->from.st_ino && now.st_dev == c->from.st_dev && now.st_size == c->from.st_size &&
             now.st_mtim.tv_sec == c->from.st_mtim.tv_sec && now.st_mtim.tv_nsec == c->from.st_mtim.tv_nsec &&
-            image_file_lock(fd) == IMAGE_FREE)
+            image_lock_look(fd) == IMAGE_FREE)
                 return TRUE;
         g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
                     "%s was changed, or a VM was started with it, while the release was put into a copy: it "

@@ -11,16 +11,9 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "host-service/disk/disk.h"
+#include "host-service/image/image_lock.h"
 #include "host-service/image/qcow2_header.h"
-
-/* QEMU locks single bytes of an image (block/file-posix.c): what it does with it from 100 on, what it does
- * not let others do from 200 on. Writing is the second of them. */
-#define LOCKS_FIRST   100
-#define LOCKS_COUNT   164
-#define LOCK_TO_WRITE 101
-
-/* How qemu-img check ends. */
-#define CHECK_LEAKS 3
 
 static const struct {
         const char *text;
@@ -92,23 +85,9 @@ gboolean image_name_parse(const char *word, struct image_name *ret, GError **err
 
 /* ---- locks ---- */
 
-static gboolean is_locked(int fd, off_t from, off_t len)
-{
-        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = len};
-
-        return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
-}
-
-enum image_lock image_file_lock(int fd)
-{
-        return is_locked(fd, LOCK_TO_WRITE, 1)           ? IMAGE_WRITTEN
-               : is_locked(fd, LOCKS_FIRST, LOCKS_COUNT) ? IMAGE_READ
-                                                         : IMAGE_FREE;
-}
-
 static gboolean check_lock(const struct image_name *n, int fd, gboolean write, GError **error)
 {
-        switch (image_file_lock(fd)) {
+        switch (image_lock_look(fd)) {
         case IMAGE_WRITTEN:
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
                             "%s is in use: a running VM (or another QEMU program) writes to it; shut the VM "
@@ -183,18 +162,9 @@ static const char *first_line(char *said)
 
 static gboolean check_inside(const struct image_name *n, GError **error)
 {
-        g_autofree char *chain = chain_text(n, NULL), *said = NULL;
-        const char *argv[] = {"qemu-img", "check", "-q", chain, NULL};
+        const struct disk_image image = {n->path, image_format_name(n->format)};
 
-        if (n->format != IMAGE_QCOW2)
-                return TRUE;
-        int status = run_qemu_img(argv, &said, error);
-        if (status == 0 || status == CHECK_LEAKS) /* space that is lost, and nothing else */
-                return TRUE;
-        if (status > 0)
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_CORRUPT, "%s is damaged: qemu-img check says: %s",
-                            n->path, first_line(said));
-        return FALSE;
+        return disk_image_check(&image, NULL, error);
 }
 
 /* ---- the header ---- */

@@ -4,7 +4,7 @@
  * Formats are never guessed from contents: the guest of a raw image can write a qcow2 header into its first
  * block. The name says the format (.qcow2, .raw, .img), or a word before it ("qcow2:FILE", "raw:FILE").
  * Names in an image's own header are never followed: QEMU is told each file of the chain, and where it ends.
- * What a running QEMU has open is found by its locks on the file. */
+ * What a running QEMU has open is found by its locks on the file (image_lock.h). */
 #pragma once
 
 #include <gio/gio.h>
@@ -26,10 +26,6 @@ gboolean image_word_is(const char *word);
 /* The word's file. Errors: NOT_FOUND, REFUSED (no format is told, no regular file), IO. */
 gboolean image_name_parse(const char *word, struct image_name *ret, GError **error);
 const char *image_format_name(enum image_format f);
-
-enum image_lock { IMAGE_FREE, IMAGE_READ, IMAGE_WRITTEN };
-/* What QEMUs of this machine do with it. On file systems without locks: IMAGE_FREE. */
-enum image_lock image_file_lock(int fd);
 
 /* May it be opened? @backing: the one file that its header may name, or NULL. @write: to be changed, so
  * nobody else may have it, and it stands alone.

@@ -10,6 +10,8 @@
 #define FEATURE_DIRTY     (1u << 0)
 #define FEATURE_CORRUPT   (1u << 1)
 #define FEATURE_DATA_FILE (1u << 2)
+/* These, the compression's kind (3) and subclusters (4). */
+#define FEATURES_KNOWN ((1u << 5) - 1)
 
 static guint32 be32(const guint8 *bytes, gsize at)
 {
@@ -57,6 +59,7 @@ const char *qcow2_header_parse(const guint8 *bytes, gsize len, struct qcow2_head
                 h.dirty = (features & FEATURE_DIRTY) != 0;
                 h.corrupt = (features & FEATURE_CORRUPT) != 0;
                 h.data_file = (features & FEATURE_DATA_FILE) != 0;
+                h.unknown = (features & ~(guint64)FEATURES_KNOWN) != 0;
         }
         if (h.cluster_bits < 9 || h.cluster_bits > 21)
                 return "is damaged: its qcow2 header has an impossible cluster size";
@@ -73,6 +76,9 @@ const char *qcow2_header_refusal(const struct qcow2_header *h, gboolean write)
                 return "is encrypted: decrypt it first (qemu-img convert with its secret)";
         if (h->data_file)
                 return "keeps its data in another file, which its header names: make it one file first "
+                       "(qemu-img convert -O qcow2)";
+        if (h->unknown)
+                return "has features of qcow2 that are not known here: make an image without them first "
                        "(qemu-img convert -O qcow2)";
         if (h->corrupt)
                 return "is marked as corrupt: look at it with qemu-img check";

@@ -18,6 +18,7 @@ struct qcow2_header {
         guint32 backing_length;
         guint32 snapshots; /* internal ones */
         gboolean encrypted, data_file, dirty, corrupt;
+        gboolean unknown; /* incompatible features that are not known here */
 };
 
 /* The bytes begin as a qcow2 image does. */

@@ -5,23 +5,23 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include "common/error.h"
-#include "common/fd.h"
 #include "common/fs_beneath.h"
 #include "common/path_order.h"
+#include "host-service/release/agent_contents.h"
 #include "host-service/release/agent_question.h"
+#include "host-service/release/ask_ahead.h"
 #include "host-service/release/build_xattr.h"
-#include "host-service/release/scratch.h"
 #include "proto/limits.h"
 
 struct walk {
         const BuildTree *base;
         const struct agent_tree_asker *asker;
         const struct agent_tree_options *options;
+        AskAhead *ahead;
         GArray *order;       /* guint: base's nodes as they are walked */
-        guint next;          /* of order: the first that was not asked about yet */
+        guint next;          /* of order: the first that is not answered yet */
         char *after;         /* how far it is */
         GPtrArray *globs[2]; /* prune, no_content: char * */
         GHashTable *found;   /* path -> struct tree_node *, owned by the table but for what moves on */
@@ -48,6 +48,7 @@ static void node_free(gpointer data)
 
 static void walk_clear(struct walk *w)
 {
+        ask_ahead_free(w->ahead);
         g_clear_pointer(&w->order, g_array_unref);
         g_clear_pointer(&w->found, g_hash_table_unref);
         g_clear_pointer(&w->gone, g_hash_table_unref);
@@ -206,16 +207,22 @@ static gboolean take_page(Walk *w, const Moult__TreePage *page, const char *unti
 
 /* ---- the walk ---- */
 
-/* The question for what follows @after, with what is supposed from order[*at] on: as much as fits.
- * *ret_until: where it ends, "" for the end of the tree; owned by the base. */
-static AgentQuestion *question_for(const Walk *w, const char *after, guint *at, const char **ret_until)
+/* Where the range ends that has what is supposed up to order[@at], that one left out: "" for the end of the
+ * tree; owned by the base. */
+static const char *end_at(const Walk *w, guint at)
+{
+        return at < w->order->len ? base_node(w, at - 1)->path : "";
+}
+
+/* The question for what follows @after, with what is supposed from order[*at] on: as much as fits, and not
+ * order[@limit]. */
+static AgentQuestion *question_for(const Walk *w, const char *after, guint *at, guint limit)
 {
         AgentQuestion *q = agent_question_new(after, w->options->hash, w->globs[0], w->globs[1]);
 
-        while (*at < w->order->len && agent_question_add(q, base_node(w, *at), w->options->hash))
+        while (*at < limit && agent_question_add(q, base_node(w, *at), w->options->hash))
                 (*at)++;
-        *ret_until = *at < w->order->len ? base_node(w, *at - 1)->path : "";
-        agent_question_set_until(q, *ret_until);
+        agent_question_set_until(q, end_at(w, *at));
         return q;
 }
 
@@ -234,28 +241,60 @@ static gboolean take_answer(Walk *w, const Message *answer, const char *until, G
         return TRUE;
 }
 
-static gboolean ask_range(Walk *w, gboolean *ret_end, GError **error)
+/* What an answer left over of its range, which ends before order[@limit]: one question after the other. */
+static gboolean ask_rest(Walk *w, guint limit, GCancellable *cancellable, GError **error)
 {
-        guint at = w->next;
-        const char *until;
-        g_autoptr(AgentQuestion) q = question_for(w, w->after, &at, &until);
-        g_autoptr(Message) answer = w->asker->ask(agent_question_message(q), w->asker->user, error);
+        for (gboolean complete = FALSE; !complete;) {
+                guint at = w->next;
 
-        if (!answer || !take_answer(w, answer, until, error))
-                return FALSE;
-        *ret_end = answer->tree_page->complete && !*until;
-        while (w->next < w->order->len && path_order(base_node(w, w->next)->path, w->after) <= 0)
-                w->next++;
+                if (g_cancellable_set_error_if_cancelled(cancellable, error))
+                        return FALSE;
+                while (at < limit && path_order(base_node(w, at)->path, w->after) <= 0)
+                        at++;
+                w->next = at;
+                g_autoptr(AgentQuestion) q = question_for(w, w->after, &at, limit);
+                g_autoptr(Message) answer = w->asker->ask(agent_question_message(q), w->asker->user, error);
+
+                if (!answer || !take_answer(w, answer, end_at(w, at), error))
+                        return FALSE;
+                complete = answer->tree_page->complete && at == limit;
+        }
         return TRUE;
 }
 
-static gboolean ask_one_by_one(Walk *w, GCancellable *cancellable, GError **error)
+/* Takes the answer to the oldest question, for the range that ends before order[@limit]. */
+static gboolean take_range(Walk *w, guint limit, GCancellable *cancellable, GError **error)
 {
-        gboolean end = FALSE;
+        g_autoptr(Message) answer = ask_ahead_take(w->ahead, error);
 
-        while (!end)
-                if (g_cancellable_set_error_if_cancelled(cancellable, error) || !ask_range(w, &end, error))
+        if (g_cancellable_set_error_if_cancelled(cancellable, answer ? error : NULL) || !answer ||
+            !take_answer(w, answer, end_at(w, limit), error))
+                return FALSE;
+        if (!answer->tree_page->complete && !ask_rest(w, limit, cancellable, error))
+                return FALSE;
+        w->next = limit;
+        return TRUE;
+}
+
+/* Which range is asked about does not depend on the answers, so several are under way. */
+static gboolean ask_on(Walk *w, GCancellable *cancellable, GError **error)
+{
+        g_autoptr(GArray) limits = g_array_new(FALSE, FALSE, sizeof(guint));
+        guint at = 0, taken = 0;
+        gboolean all_asked = FALSE;
+
+        do {
+                while (!all_asked && ask_ahead_has_room(w->ahead)) {
+                        g_autoptr(AgentQuestion) q =
+                                question_for(w, at > 0 ? end_at(w, at) : "", &at, w->order->len);
+
+                        ask_ahead_push(w->ahead, agent_question_message(q));
+                        g_array_append_val(limits, at);
+                        all_asked = at == w->order->len;
+                }
+                if (!take_range(w, g_array_index(limits, guint, taken++), cancellable, error))
                         return FALSE;
+        } while (taken < limits->len || !all_asked);
         return TRUE;
 }
 
@@ -282,8 +321,9 @@ static gboolean ask_at_once(Walk *w, GCancellable *cancellable, GError **error)
         guint next = 0, at = 0;
 
         do {
-                g_autoptr(AgentQuestion) q = question_for(w, until, &next, &until);
+                g_autoptr(AgentQuestion) q = question_for(w, until, &next, w->order->len);
 
+                until = end_at(w, next);
                 g_ptr_array_add(questions, message_pack(agent_question_message(q)));
                 g_ptr_array_add(ends, (gpointer)until);
         } while (*until);
@@ -296,73 +336,6 @@ static gboolean ask_at_once(Walk *w, GCancellable *cancellable, GError **error)
                         return FALSE;
         return TRUE;
 }
-
-/* ---- contents ---- */
-
-struct contents {
-        const struct agent_tree_asker *asker;
-        char *name;
-};
-
-static void contents_free(gpointer self)
-{
-        struct contents *c = self;
-
-        g_free(c->name);
-        g_free(c);
-}
-
-static gboolean fetch_piece(const struct contents *c, const struct tree_node *n, int fd, guint64 offset,
-                            GError **error)
-{
-        Moult__TreeRead what = MOULT__TREE_READ__INIT;
-        Message m = MOULT__MESSAGE__INIT;
-
-        what.path = message_bytes(n->path);
-        what.offset = offset;
-        what.length = (guint32)MIN(n->size - offset, LIMIT_DATA_BYTES);
-        m.body_case = MOULT__MESSAGE__BODY_TREE_READ;
-        m.tree_read = &what;
-        g_autoptr(Message) answer = c->asker->ask(&m, c->asker->user, error);
-        if (!answer)
-                return FALSE;
-        if (answer->body_case != MOULT__MESSAGE__BODY_TREE_DATA ||
-            answer->tree_data->bytes.len != what.length) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
-                            "/%s in %s has changed since it was listed: capture again", n->path, c->name);
-                return FALSE;
-        }
-        return fd_pwrite_all(fd, answer->tree_data->bytes.data, answer->tree_data->bytes.len, (off_t)offset,
-                             "a temporary file", error);
-}
-
-static int contents_open(gpointer self, const struct tree_node *n, GError **error)
-{
-        const struct contents *c = self;
-        scoped_fd int fd = scratch_file_new(error);
-        g_autoptr(Hasher) h = hasher_new();
-        uint8_t digest[DIGEST_SIZE];
-
-        for (guint64 at = 0; fd >= 0 && at < n->size; at += LIMIT_DATA_BYTES)
-                if (!fetch_piece(c, n, fd, at, error)) {
-                        g_prefix_error(error, "fetching /%s from %s: ", n->path, c->name);
-                        return -1;
-                }
-        if (fd < 0 || (n->has_digest && !verity_digest_fd(h, fd, n->size, digest, NULL, error)))
-                return -1;
-        if (n->has_digest && memcmp(digest, n->digest, DIGEST_SIZE) != 0) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
-                            "/%s in %s has changed since it was listed: nothing was written; capture again "
-                            "when nobody "
-                            "works on it",
-                            n->path, c->name);
-                return -1;
-        }
-        lseek(fd, 0, SEEK_SET);
-        return g_steal_fd(&fd);
-}
-
-static const struct build_tree_source contents_source = {contents_open, contents_free};
 
 /* ---- putting it together ---- */
 
@@ -408,7 +381,11 @@ BuildTree *agent_tree_read(const BuildTree *base, const struct agent_tree_asker 
                            const struct agent_tree_options *options, GCancellable *cancellable,
                            GError **error)
 {
-        g_auto(Walk) w = {.base = base, .asker = asker, .options = options, .after = g_strdup("")};
+        g_auto(Walk) w = {.base = base,
+                          .asker = asker,
+                          .options = options,
+                          .ahead = ask_ahead_new(asker),
+                          .after = g_strdup("")};
         gboolean ok;
 
         w.order = g_array_new(FALSE, FALSE, sizeof(guint));
@@ -421,15 +398,13 @@ BuildTree *agent_tree_read(const BuildTree *base, const struct agent_tree_asker 
         w.inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         w.globs[0] = per_vm_list_globs(options->per_vm, TRUE);
         w.globs[1] = options->names_only ? all_names() : per_vm_list_globs(options->per_vm, FALSE);
-        ok = asker->ask_all ? ask_at_once(&w, cancellable, error) : ask_one_by_one(&w, cancellable, error);
+        ok = asker->ask_all ? ask_at_once(&w, cancellable, error) : ask_on(&w, cancellable, error);
         if (!ok) {
                 g_prefix_error(error, "looking at the files of %s: ", options->name);
                 return NULL;
         }
-        struct contents *c = g_new0(struct contents, 1);
-        c->asker = asker;
-        c->name = g_strdup(options->name);
-        BuildTree *t = build_tree_new(options->name, &contents_source, c);
+        BuildTree *t = build_tree_new(options->name, &agent_contents_source,
+                                      agent_contents_new(options->name, g_steal_pointer(&w.ahead)));
         take_same(&w, t);
         take_found(&w, t);
         build_tree_finish(t);

@@ -303,6 +303,20 @@ static bool has_content(const Build *b, const struct build_item *item)
         return S_ISREG(n->mode) && n->leader == item->new_index;
 }
 
+static void expect_contents(const Build *b)
+{
+        g_autoptr(GArray) indices = g_array_new(FALSE, FALSE, sizeof(guint));
+
+        for (guint i = 0; i < b->plan->len; i++) {
+                const struct build_item *item = &g_array_index(b->plan, struct build_item, i);
+                guint index = (guint)item->new_index;
+
+                if (has_content(b, item))
+                        g_array_append_val(indices, index);
+        }
+        build_tree_expect(b->new_tree, indices);
+}
+
 static gboolean write_item(Build *b, PackWriter *w, const struct build_item *item, GError **error)
 {
         scoped_fd int fd = -1;
@@ -375,6 +389,7 @@ static gboolean write_pack(Build *b, struct release_build_report *r, GError **er
                 return FALSE;
         pack_writer_set_observer(w, some_read, b);
         begin_phase(b, RELEASE_BUILD_WRITE, r->bytes_after, b->plan->len);
+        expect_contents(b);
         for (guint i = 0; i < b->plan->len; i++) {
                 const struct build_item *item = &g_array_index(b->plan, struct build_item, i);
 

@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "host-service/release/predecessor.h"
 #include "proto/limits.h"
 #include "shm/gzip_remake.h"
 #include "shm/pack_deltas.h"
@@ -42,54 +43,13 @@ struct making {
         BuildTree *base;
         const struct build_delta_options *options;
         GCancellable *cancellable;
-        GHashTable *families;         /* owned text -> index in the base, plus 1 */
+        Predecessors *predecessors;
         GHashTable *sources;          /* index in the base plus 1 -> number of the source plus 1 */
         GArray *kinds[DELTA_INDICES]; /* of struct part: what goes to which index */
         GArray *parts;                /* those of the kind that is made now */
 };
 
-char *build_delta_family(const char *path)
-{
-        GString *s = g_string_new(NULL);
-
-        for (; *path; path++)
-                if (!g_ascii_isdigit(*path))
-                        g_string_append_c(s, *path);
-                else if (s->len == 0 || s->str[s->len - 1] != '#')
-                        g_string_append_c(s, '#');
-        return g_string_free(s, FALSE);
-}
-
 /* --- who is made from whom --- */
-
-static bool is_usable(const struct tree_node *n)
-{
-        return S_ISREG(n->mode) && n->size > 0;
-}
-
-static void fill_families(struct making *m)
-{
-        m->families = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        for (unsigned i = 0; i < build_tree_count(m->base); i++) {
-                const struct tree_node *n = build_tree_node(m->base, i);
-                g_autofree char *family = is_usable(n) ? build_delta_family(n->path) : NULL;
-
-                if (family && !g_hash_table_contains(m->families, family))
-                        g_hash_table_insert(m->families, g_steal_pointer(&family), GUINT_TO_POINTER(i + 1));
-        }
-}
-
-static gssize predecessor(const struct making *m, const char *path)
-{
-        gssize i = build_tree_find(m->base, path);
-
-        if (i < 0 || !is_usable(build_tree_node(m->base, (unsigned)i))) {
-                g_autofree char *family = build_delta_family(path);
-
-                i = (gssize)GPOINTER_TO_UINT(g_hash_table_lookup(m->families, family)) - 1;
-        }
-        return i >= 0 ? (gssize)build_tree_node(m->base, (unsigned)i)->leader : -1;
-}
 
 /* The old bytes that a piece of a new file looks back at: those around the same place. */
 static void place_prefix(struct part *p, uint64_t new_size, uint64_t old_size)
@@ -147,7 +107,7 @@ static gboolean collect_gzip(struct making *m, unsigned new_index, uint32_t blob
 static void collect_file(struct making *m, unsigned new_index, uint32_t blob)
 {
         const struct tree_node *n = build_tree_node(m->new_tree, new_index);
-        gssize old = predecessor(m, n->path);
+        gssize old = predecessors_find(m->predecessors, n->path);
 
         if (collect_gzip(m, new_index, blob, old))
                 return;
@@ -452,10 +412,10 @@ gboolean build_delta_add(PackWriter *w, const BuildTree *new_tree, BuildTree *ba
                 m.kinds[i] = g_array_new(FALSE, FALSE, sizeof(struct part));
                 g_array_set_clear_func(m.kinds[i], part_clear);
         }
-        fill_families(&m);
+        m.predecessors = predecessors_new(base);
         collect(&m, plan);
         gboolean ok = run_kinds(&m, report, error);
-        g_hash_table_unref(m.families);
+        predecessors_free(m.predecessors);
         g_hash_table_unref(m.sources);
         for (unsigned i = 0; i < DELTA_INDICES; i++)
                 g_array_unref(m.kinds[i]);

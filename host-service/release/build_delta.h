@@ -1,9 +1,8 @@
 /* host-service/release/build_delta.h - deltas against an old tree, put into a pack that is being made.
  *
- * Theory of operation: each file of the release gets a predecessor in the old tree: the file at its path,
- * else one whose path differs in digits alone (a kernel's modules move with its version). Neighbours are put
- * together, up to LIMIT_DELTA_OUTPUT of new bytes and LIMIT_DELTA_PREFIX of old ones, and made into one zstd
- * frame over all their predecessors: what rebuilt files have in common is then sent once
+ * Theory of operation: each file of the release gets a predecessor in the old tree (predecessor.h).
+ * Neighbours are put together, up to LIMIT_DELTA_OUTPUT of new bytes and LIMIT_DELTA_PREFIX of old ones, and
+ * made into one zstd frame over all their predecessors: what rebuilt files have in common is then sent once
  * (docs/decisions/0018-deltas-beside-the-list.md). A large file is cut, and each piece has the old bytes
  * around the same place. Files are read by the calling thread, frames made by several; the pack does not
  * depend on how many. */
@@ -32,6 +31,3 @@ struct build_delta_report {
 gboolean build_delta_add(PackWriter *w, const BuildTree *new_tree, BuildTree *base, const GArray *plan,
                          const struct build_delta_options *options, GCancellable *cancellable,
                          struct build_delta_report *report, GError **error);
-
-/* Pure: the path with each run of digits as one '#'. Owned by the caller. */
-char *build_delta_family(const char *path);

@@ -398,6 +398,17 @@ gboolean build_tree_still(const BuildTree *t, unsigned index, int fd, GError **e
         return FALSE;
 }
 
+void build_tree_expect(const BuildTree *t, const GArray *indices)
+{
+        g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+
+        if (!t->source || !t->source->expect)
+                return;
+        for (guint i = 0; i < indices->len; i++)
+                g_ptr_array_add(nodes, (gpointer)build_tree_node(t, g_array_index(indices, guint, i)));
+        t->source->expect(t->source_self, (const struct tree_node *const *)nodes->pdata, nodes->len);
+}
+
 int build_tree_open(const BuildTree *t, unsigned index, GError **error)
 {
         const struct tree_node *n = build_tree_node(t, index);

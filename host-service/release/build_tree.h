@@ -55,9 +55,12 @@ BuildTree *build_tree_scan(const char *dir, const struct build_tree_options *opt
 
 /* A tree that is no directory: its nodes come from somewhere else, and so do the contents of its files. */
 struct build_tree_source {
-        /* The content of @n as an open file, read from its beginning; -1 with @error. Any thread, one call at
-         * a time. */
+        /* The content of @n as an open file, read from its beginning; -1 with @error. Any thread, also
+         * several at a time. */
         int (*open)(gpointer self, const struct tree_node *n, GError **error);
+        /* May be NULL. These files will be opened next, in this order: a source that is slow to reach may
+         * begin to fetch them. */
+        void (*expect)(gpointer self, const struct tree_node *const *nodes, guint n);
         void (*free)(gpointer self);
 };
 /* @name: for errors. The tree frees @self. */
@@ -79,6 +82,8 @@ gssize build_tree_find(const BuildTree *t, const char *path);
 /* Thread-safe for different nodes. */
 void build_tree_set_digest(BuildTree *t, unsigned index, const uint8_t digest[static DIGEST_SIZE]);
 
+/* A hint: the regular files with these indices (guint) will be opened next, in this order. */
+void build_tree_expect(const BuildTree *t, const GArray *indices);
 /* Opens a regular file of the tree for reading; an error if it is no longer the file that the walk saw. */
 int build_tree_open(const BuildTree *t, unsigned index, GError **error);
 /* FALSE with @error if the open file @fd has changed since the walk: its bytes are then of no use. */

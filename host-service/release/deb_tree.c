@@ -136,7 +136,7 @@ static int store_open(gpointer self, const struct tree_node *n, GError **error)
         return scratch_open(s->scratch, g_array_index(s->places, guint64, n->ino), n->size, error);
 }
 
-static const struct build_tree_source store_source = {store_open, store_free};
+static const struct build_tree_source store_source = {.open = store_open, .free = store_free};
 
 static gboolean take_content(struct reading *r, struct archive *a, struct tree_node *n, GError **error)
 {

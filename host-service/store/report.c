@@ -43,13 +43,72 @@ static const struct {
                 {"chunk-missing",
                  "hosts that lack the chunk cannot pull the release; those that have it are "
                  "unaffected: push the release again from one of them (moult store push), "
-                 "which puts back what is missing",
+                 "which puts back what is missing. Of a layer: restore points that need it cannot be "
+                 "fetched; an "
+                 "upload of the layer puts it back, as long as its file is on the host that took it",
                  FALSE},
-        [FINDING_CHUNK_DAMAGED] = {"chunk-damaged",
-                                   "hosts that lack the chunk cannot pull the release, and take no wrong "
-                                   "bytes: delete this object from the shared store and push the release "
-                                   "again from a host that has it (moult store push)",
-                                   FALSE},
+        [FINDING_CHUNK_DAMAGED] =
+                {"chunk-damaged",
+                 "hosts that lack the chunk cannot pull the release, and take no wrong "
+                 "bytes: delete this object from the shared store and push the release "
+                 "again from a host that has it (moult store push). Of a layer: restore "
+                 "points that need it cannot be fetched; delete this object, and an upload of "
+                 "the layer puts it back, as long as its file is on the host that took it",
+                 FALSE},
+        [FINDING_LAYER_MISSING] =
+                {"layer-missing",
+                 "restore points that need the layer cannot be fetched, all others can: an "
+                 "upload of the layer puts it back, as long as its file is on the host that "
+                 "took it",
+                 FALSE},
+        [FINDING_LAYER_DAMAGED] =
+                {"layer-damaged",
+                 "restore points that need the layer cannot be fetched, all others can, and no "
+                 "wrong bytes are taken: an upload of the layer replaces it, as long as its "
+                 "file is on the host that took it",
+                 FALSE},
+        [FINDING_SNAPSHOT_DAMAGED] =
+                {"snapshot-damaged",
+                 "the restore point cannot be fetched by this manifest; its layers are "
+                 "unaffected, and nothing is collected until it is mended: put the manifest "
+                 "again from the host that took it, or delete this object",
+                 FALSE},
+        [FINDING_MANIFEST_MISSING] =
+                {"manifest-missing",
+                 "the restore point cannot be fetched by other hosts, and its layers may be collected: put "
+                 "the manifest again (moult snapshot upload)",
+                 FALSE},
+        [FINDING_FILE_MISSING] =
+                {"file-missing",
+                 "what is in the store is unaffected: put the file back under its name, if it was moved; "
+                 "restore points that are whole in the store can be rolled back to and exported from there",
+                 FALSE},
+        [FINDING_FILE_DAMAGED] =
+                {"file-damaged",
+                 "what is in the store is unaffected: if somebody has the file open, end that; else check "
+                 "this disk, and roll back or export from the store. A running VM whose chain has the file "
+                 "may read wrong data: take a copy of what matters from inside of it",
+                 FALSE},
+        [FINDING_FILE_DIFFERS] =
+                {"file-differs",
+                 "somebody else changed the chain of the disk: find out who. A VM that runs is unaffected "
+                 "until it is started anew; what is in the store is unaffected: export from there",
+                 FALSE},
+        [FINDING_BASE_CHANGED] =
+                {"base-changed",
+                 "what stands on the image cannot be trusted here, in VMs that run neither: put the image "
+                 "back as it was, with its times. What is in the store is unaffected",
+                 FALSE},
+        [FINDING_STATE_DIFFERS] =
+                {"state-differs",
+                 "which of both is right is not known: keep both, export the disk from each, and compare "
+                 "them with what else is known of that instant; check this host's disk and memory",
+                 FALSE},
+        [FINDING_SNAPSHOT_LOST] =
+                {"snapshot-lost",
+                 "the restore point cannot be had any more, others can: moult snapshot remove takes it from "
+                 "the list",
+                 FALSE},
         [FINDING_LEFT_OVER] = {"left-over", "moult store gc removes it, and so does the next start of moultd",
                                TRUE},
 };

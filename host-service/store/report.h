@@ -16,6 +16,16 @@ typedef enum {
         FINDING_LIST_DAMAGED,      /* of the shared store: a release's list of chunks is none */
         FINDING_CHUNK_MISSING,     /* likewise: a chunk that a release names is not there */
         FINDING_CHUNK_DAMAGED,     /* or does not have the bytes that its name says */
+        FINDING_LAYER_MISSING,     /* likewise: a layer that a snapshot names is not there */
+        FINDING_LAYER_DAMAGED,     /* or is no map, or another one than the snapshot names */
+        FINDING_SNAPSHOT_DAMAGED,  /* likewise: a snapshot's manifest is none */
+        FINDING_MANIFEST_MISSING,  /* of a restore point that the store should have */
+        FINDING_FILE_MISSING,      /* of a layer, here */
+        FINDING_FILE_DAMAGED,      /* not whole inside, cannot be read, or in somebody's use */
+        FINDING_FILE_DIFFERS,      /* stands on another file than the catalogue says */
+        FINDING_BASE_CHANGED,      /* what restore points stand on is not what it was */
+        FINDING_STATE_DIFFERS,     /* the store and the files here disagree about a restore point */
+        FINDING_SNAPSHOT_LOST,     /* it is neither in the store nor in files here */
         FINDING_LEFT_OVER,         /* a file that belongs to nothing */
         FINDING_MAX
 } FindingKind;

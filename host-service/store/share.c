@@ -4,29 +4,15 @@
 #include "common/error.h"
 #include "host-service/store/share_task.h"
 
-#define PROGRESS_MS 500
-
 static void task_free(gpointer p)
 {
         struct share_task *t = p;
 
-        host_timer_clear(&t->timer);
+        job_task_hide(&t->job); /* what it looks at goes */
         t->clear(t);
-        g_object_unref(t->cancellable);
-        g_free(t->id);
+        job_task_clear(&t->job);
         g_free(t->what);
         g_free(t);
-}
-
-static gboolean show_progress(gpointer user)
-{
-        struct share_task *t = user;
-        gint64 done = __atomic_load_n(&t->done, __ATOMIC_RELAXED);
-
-        if (done != t->shown &&
-            catalogue_operation_progress(t->owner->catalogue, t->id, (guint64)done, (guint64)t->total, NULL))
-                t->shown = done;
-        return G_SOURCE_CONTINUE;
 }
 
 JsonObject *share_request(const OperationRecord *op)
@@ -43,10 +29,9 @@ gpointer share_task_new(Share *s, const OperationRecord *op, gsize size, void (*
 
         t->owner = s;
         t->clear = clear;
-        t->id = g_strdup(op->id);
         t->what = what;
-        t->cancellable = g_cancellable_new();
-        t->timer = host_timer_add(s->env, PROGRESS_MS, show_progress, t);
+        job_task_init(&t->job, s->catalogue, s->jobs, op->id);
+        job_task_show(&t->job, s->env, &t->done, &t->total);
         g_ptr_array_add(s->tasks, t);
         return t;
 }
@@ -64,19 +49,8 @@ void share_task_transfer(struct share_task *t, guint count, guint parallel, tran
 
 void share_task_finish(struct share_task *t, JsonObject *result, const GError *why)
 {
-        Share *s = t->owner;
-        g_autofree char *text = result ? json_object_text(result) : NULL;
-        gboolean cancelled = g_error_matches(why, G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
-                             g_error_matches(why, MOULT_ERROR, MOULT_ERROR_CANCELLED);
-
-        /* When the daemon goes down, the next one begins anew. */
-        if (!cancelled || t->asked || !s->ending)
-                jobs_finish(s->jobs, t->id,
-                            cancelled ? OPERATION_CANCELLED
-                            : why     ? OPERATION_FAILED
-                                      : OPERATION_SUCCEEDED,
-                            text, why);
-        g_ptr_array_remove_fast(s->tasks, t);
+        job_task_report(&t->job, result, why);
+        g_ptr_array_remove_fast(t->owner->tasks, t);
 }
 
 void share_task_hand_over(struct share_task *t)
@@ -96,9 +70,8 @@ gboolean share_task_has_store(struct share_task *t)
         return FALSE;
 }
 
-static void stop(struct share_task *t)
+static void stop_transfer(struct share_task *t)
 {
-        g_cancellable_cancel(t->cancellable);
         if (t->transfer)
                 transfer_cancel(t->transfer);
 }
@@ -110,9 +83,9 @@ void share_cancel(const OperationRecord *op, gpointer share)
         for (guint i = 0; i < s->tasks->len; i++) {
                 struct share_task *t = s->tasks->pdata[i];
 
-                if (g_str_equal(t->id, op->id)) {
-                        t->asked = TRUE;
-                        stop(t);
+                if (g_str_equal(t->job.id, op->id)) {
+                        job_task_cancel(&t->job);
+                        stop_transfer(t);
                         return;
                 }
         }
@@ -140,9 +113,12 @@ void share_free(Share *s)
 {
         if (!s)
                 return;
-        s->ending = TRUE;
-        for (guint i = 0; i < s->tasks->len; i++)
-                stop(s->tasks->pdata[i]);
+        for (guint i = 0; i < s->tasks->len; i++) {
+                struct share_task *t = s->tasks->pdata[i];
+
+                job_task_leave(&t->job);
+                stop_transfer(t);
+        }
         while (s->tasks->len > 0)
                 g_main_context_iteration(s->env->context, TRUE);
         g_ptr_array_unref(s->tasks);

@@ -11,11 +11,10 @@
 #include "host-service/release/releases.h"
 
 /* A chunk that no release names stays for so long. Longer than any push takes: a push does not count on
- * chunks that are older than SHARE_FRESH_S when it begins, but makes them young. */
+ * chunks that are older than SHARE_FRESH_S when it begins, but makes them young (store/chunk_push.h). */
 #define SHARE_GRACE_HOURS_DEFAULT 24
 #define SHARE_GRACE_HOURS_MIN     1
 #define SHARE_GRACE_HOURS_MAX     8760
-#define SHARE_FRESH_S             (30 * 60)
 
 typedef struct Share Share;
 

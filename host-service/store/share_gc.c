@@ -1,14 +1,21 @@
-/* host-service/store/share_gc.c - the job kind "store-gc-shared": objects that no release of the shared store
- * names, and that have lain there for longer than any push takes, go.
+/* host-service/store/share_gc.c - the job kind "store-gc-shared": objects that nothing in the shared store
+ * names, and that have lain there for longer than any push or upload takes, go. Releases and snapshots are
+ * named by nobody, and stay.
  *
- * What makes it safe beside pushes of other hosts, without a lock: a push puts its chunks, or makes those
- * young again that it finds (share_push.c), before its list; the chunks are listed here before the lists are
- * read; and each object's age is asked for once more right before it goes. All times are the store's own. */
+ * Layers first: maps that no snapshot names. Then chunks that no release names, and no map that is still
+ * there: not before, since an upload may find a map, and so make it young, until the moment in which it goes.
+ *
+ * What makes it safe beside pushes of other hosts, without a lock: who puts a list puts first what it names,
+ * or makes it young where it is there (chunk_push.h, snapshot_manifest.h); what is named is listed here
+ * before what names it is read; and each object's age is asked for once more right before it goes. All times
+ * are the store's own. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/error.h"
 #include "common/events.h"
 #include "common/fault.h"
+#include "host-service/layers/layer_map.h"
 #include "host-service/store/share_survey.h"
 
 #define NAMES_MAX 1000 /* objects that the result names */
@@ -17,11 +24,11 @@ struct gc_task {
         struct survey_task s;
         gboolean dry_run;
         gint64 grace_s, limit_s; /* what was changed later than limit_s stays */
-        GPtrArray *chosen;       /* of struct object_entry, which t->s.objects owns */
+        GPtrArray *chosen;       /* of struct object_entry, which the survey owns */
         guint named, young;
         guint64 young_bytes;
-        GMutex lock;     /* of: */
-        GPtrArray *gone; /* of keys */
+        GMutex lock;      /* of: */
+        GHashTable *gone; /* keys */
         guint64 bytes;
 };
 
@@ -30,7 +37,7 @@ static void gc_clear(struct share_task *task)
         struct gc_task *t = (struct gc_task *)task;
 
         g_clear_pointer(&t->chosen, g_ptr_array_unref);
-        g_clear_pointer(&t->gone, g_ptr_array_unref);
+        g_clear_pointer(&t->gone, g_hash_table_unref);
         g_mutex_clear(&t->lock);
         share_survey_clear(&t->s);
 }
@@ -44,17 +51,21 @@ static JsonObject *result_of(struct gc_task *t)
 {
         JsonObject *o = json_object_new();
         JsonArray *names = json_array_new();
+        guint count;
+        g_autofree gpointer *gone = g_hash_table_get_keys_as_array(t->gone, &count);
 
-        g_ptr_array_sort(t->gone, by_text);
-        for (guint i = 0; i < t->gone->len && i < NAMES_MAX; i++)
-                json_array_add_string_element(names, t->gone->pdata[i]);
+        qsort(gone, count, sizeof *gone, by_text);
+        for (guint i = 0; i < count && i < NAMES_MAX; i++)
+                json_array_add_string_element(names, gone[i]);
         json_object_set_boolean_member(o, "dry_run", t->dry_run);
         json_object_set_string_member(o, "store", t->s.task.owner->objects->name);
-        json_object_set_int_member(o, "releases", t->s.releases ? t->s.releases->len : 0);
+        json_object_set_int_member(o, "releases", t->s.releases);
+        json_object_set_int_member(o, "snapshots", t->s.snapshots ? t->s.snapshots->len : 0);
+        json_object_set_int_member(o, "layers", t->s.layers ? g_hash_table_size(t->s.layers) : 0);
         json_object_set_int_member(o, "named", t->named);
         json_object_set_int_member(o, "young", t->young);
         json_object_set_int_member(o, "young_bytes", (gint64)t->young_bytes);
-        json_object_set_int_member(o, "removed", t->gone->len);
+        json_object_set_int_member(o, "removed", count);
         json_object_set_int_member(o, "bytes", (gint64)t->bytes);
         json_object_set_array_member(o, "objects", names);
         return o;
@@ -62,12 +73,13 @@ static JsonObject *result_of(struct gc_task *t)
 
 static void over(struct gc_task *t, const GError *why)
 {
-        g_autofree char *n = g_strdup_printf("%u", t->gone->len),
+        guint count = g_hash_table_size(t->gone);
+        g_autofree char *n = g_strdup_printf("%u", count),
                         *bytes = g_strdup_printf("%" G_GUINT64_FORMAT, t->bytes);
 
-        if (!t->dry_run && t->gone->len > 0)
+        if (!t->dry_run && count > 0)
                 event_log(EVENT_INFO, "store-shared-collected",
-                          "objects that no release names are gone from the shared store", "store",
+                          "objects that nothing names are gone from the shared store", "store",
                           t->s.task.owner->objects->name, "objects", n, "bytes", bytes, NULL);
         share_task_finish(&t->s.task, result_of(t), why);
 }
@@ -84,52 +96,100 @@ static gboolean clock_step(guint index, gpointer user, GCancellable *cancellable
         return TRUE;
 }
 
-/* Only what a push has made: a chunk, or what was left of one that was being written. */
+/* Only what was made by us: a chunk, a map, or what was left of an object that was being written. */
 static gboolean is_ours(const char *key)
 {
+        g_autofree char *layer = layer_key_id(key);
         const char *name = strrchr(key, '/') + 1;
 
-        return chunk_key_is(key) || *name == '.';
+        return layer || chunk_key_is(key) || *name == '.';
 }
 
-/* FALSE: what the store's releases need is not known. */
-static gboolean choose(struct gc_task *t, GError **error)
+/* What nothing names. */
+static void choose_if_old(struct gc_task *t, struct object_entry *e)
 {
-        g_autoptr(GHashTable) named = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-
-        for (guint i = 0; i < t->s.releases->len; i++) {
-                const struct survey_release *r = t->s.releases->pdata[i];
-
-                if (!r->refs) {
-                        g_set_error(error, MOULT_ERROR, r->why ? MOULT_ERROR_CORRUPT : MOULT_ERROR_BUSY,
-                                    "%s: %s: %s; nothing was removed, because what this release needs is "
-                                    "not known: %s",
-                                    t->s.task.owner->objects->name, r->key,
-                                    r->why ? r->why : "it went while it was looked at",
-                                    r->why ? "see moult store verify --shared" : "try again");
-                        return FALSE;
-                }
-                for (guint k = 0; k < r->refs->len; k++)
-                        g_hash_table_add(named, chunk_key(g_array_index(r->refs, struct chunk_ref, k).id));
+        if (!is_ours(e->key))
+                return;
+        if (e->modified_s < t->limit_s) {
+                g_ptr_array_add(t->chosen, e);
+        } else {
+                t->young++;
+                t->young_bytes += e->size;
         }
-        t->named = g_hash_table_size(named);
-        t->chosen = g_ptr_array_new();
-        for (guint i = 0; i < t->s.objects->len; i++) {
-                struct object_entry *e = t->s.objects->pdata[i];
+}
 
-                if (!is_ours(e->key) || g_hash_table_contains(named, e->key))
-                        continue;
-                if (e->modified_s < t->limit_s) {
-                        g_ptr_array_add(t->chosen, e);
-                } else {
-                        t->young++;
-                        t->young_bytes += e->size;
-                }
+static gboolean cannot_say(struct gc_task *t, const char *key, const char *why, GError **error)
+{
+        g_set_error(error, MOULT_ERROR, why ? MOULT_ERROR_CORRUPT : MOULT_ERROR_BUSY,
+                    "%s: %s: %s; nothing was removed, because what it needs is not known: %s",
+                    t->s.task.owner->objects->name, key, why ? why : "it went while it was looked at",
+                    why ? "see moult store verify --shared" : "try again");
+        return FALSE;
+}
+
+/* FALSE: what is needed is not known. A layer or a snapshot that went needs nothing; a layer that nobody
+ * names may be anything. */
+static gboolean judge_survey(struct gc_task *t, GError **error)
+{
+        for (guint i = 0; i < t->s.lists->len; i++) {
+                const struct survey_list *l = t->s.lists->pdata[i];
+
+                if (!l->refs && (!l->layer || (l->named && l->why)))
+                        return cannot_say(t, l->key, l->why, error);
+        }
+        for (guint i = 0; i < t->s.snapshots->len; i++) {
+                const struct survey_snapshot *s = t->s.snapshots->pdata[i];
+
+                if (s->why)
+                        return cannot_say(t, s->key, s->why, error);
         }
         return TRUE;
 }
 
-/* Meanwhile a push may have found it, and made it young. */
+static void choose_layers(struct gc_task *t)
+{
+        t->chosen = g_ptr_array_new();
+        for (guint i = 0; i < t->s.entries->len; i++) {
+                struct object_entry *e = t->s.entries->pdata[i];
+                g_autofree char *id = layer_key_id(e->key);
+                const struct survey_list *l = id ? g_hash_table_lookup(t->s.layers, id) : NULL;
+
+                if (!l || !l->named)
+                        choose_if_old(t, e);
+        }
+}
+
+/* By releases, and by the layers that are still there. */
+static GHashTable *named_chunks(const struct gc_task *t)
+{
+        GHashTable *named = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+        for (guint i = 0; i < t->s.lists->len; i++) {
+                const struct survey_list *l = t->s.lists->pdata[i];
+
+                if (g_hash_table_contains(t->gone, l->key))
+                        continue;
+                for (guint k = 0; l->refs && k < l->refs->len; k++)
+                        g_hash_table_add(named, chunk_key(g_array_index(l->refs, struct chunk_ref, k).id));
+        }
+        return named;
+}
+
+static void choose_chunks(struct gc_task *t)
+{
+        g_autoptr(GHashTable) named = named_chunks(t);
+
+        t->named = g_hash_table_size(named);
+        g_ptr_array_set_size(t->chosen, 0);
+        for (guint i = 0; i < t->s.objects->len; i++) {
+                struct object_entry *e = t->s.objects->pdata[i];
+
+                if (!g_hash_table_contains(named, e->key))
+                        choose_if_old(t, e);
+        }
+}
+
+/* Meanwhile somebody may have found it, and made it young. */
 static gboolean remove_step(guint index, gpointer user, GCancellable *cancellable, GError **error)
 {
         struct gc_task *t = user;
@@ -145,7 +205,7 @@ static gboolean remove_step(guint index, gpointer user, GCancellable *cancellabl
                         return FALSE;
                 fault_point("shared-gc-removed");
                 g_mutex_lock(&t->lock);
-                g_ptr_array_add(t->gone, g_strdup(e->key));
+                g_hash_table_add(t->gone, g_strdup(e->key));
                 t->bytes += e->size;
                 g_mutex_unlock(&t->lock);
         }
@@ -161,6 +221,21 @@ static void on_removed(const GError *error, gpointer user)
         over(t, error);
 }
 
+static void on_layers_removed(const GError *error, gpointer user)
+{
+        struct gc_task *t = user;
+
+        t->s.task.transfer = NULL;
+        if (error) {
+                over(t, error);
+                return;
+        }
+        choose_chunks(t);
+        fault_point("shared-gc-chosen");
+        t->s.task.total += t->chosen->len;
+        share_task_transfer(&t->s.task, t->chosen->len, SHARE_PARALLEL, remove_step, on_removed);
+}
+
 static void on_surveyed(const GError *error, gpointer user)
 {
         struct gc_task *t = user;
@@ -171,13 +246,14 @@ static void on_surveyed(const GError *error, gpointer user)
                 over(t, error);
                 return;
         }
-        if (!choose(t, &why)) {
+        if (!judge_survey(t, &why)) {
                 over(t, why);
                 return;
         }
-        fault_point("shared-gc-chosen");
+        choose_layers(t);
+        fault_point("shared-gc-layers-chosen");
         t->s.task.total = t->chosen->len;
-        share_task_transfer(&t->s.task, t->chosen->len, SHARE_PARALLEL, remove_step, on_removed);
+        share_task_transfer(&t->s.task, t->chosen->len, SHARE_PARALLEL, remove_step, on_layers_removed);
 }
 
 static void on_clock(const GError *error, gpointer user)
@@ -198,7 +274,7 @@ static void gc_start(const OperationRecord *op, gpointer user)
         g_autoptr(JsonObject) o = share_request(op);
 
         g_mutex_init(&t->lock);
-        t->gone = g_ptr_array_new_with_free_func(g_free);
+        t->gone = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         t->dry_run = json_object_get_boolean_member_with_default(o, "dry_run", FALSE);
         t->grace_s =
                 3600 * json_object_get_int_member_with_default(o, "grace_hours", SHARE_GRACE_HOURS_DEFAULT);

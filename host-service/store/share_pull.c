@@ -30,7 +30,7 @@ static void pull_clear(struct share_task *task)
 
 static char *temp_name(const struct pull_task *t)
 {
-        return g_strconcat("importing-", t->r.task.id, ".tmp", NULL); /* release_import_temp_name() */
+        return g_strconcat("importing-", t->r.task.job.id, ".tmp", NULL); /* release_import_temp_name() */
 }
 
 static gboolean fetch_index_step(guint index, gpointer user, GCancellable *cancellable, GError **error)
@@ -87,7 +87,7 @@ static GBytes *get_chunk(struct pull_task *t, guint i, GCancellable *cancellable
         stored = o->ops->get(o, key, OBJECT_MAX_BYTES, cancellable, error);
         chunk = stored ? chunk_unpack(stored, len, r->id, error) : NULL;
         if (chunk)
-                release_task_count_moved(&t->r, stored);
+                release_task_count_moved(&t->r, g_bytes_get_size(stored));
         else
                 g_prefix_error(error, "%s %s: %s: ", t->r.name, t->r.version, key);
         return chunk;
@@ -159,7 +159,7 @@ static void on_pulled(const GError *error, gpointer user)
         event_log(EVENT_INFO, "store-pulled", "the chunks of a release are here; now they are judged",
                   "release", t->r.name, "version", t->r.version, "fetched", moved, "bytes", bytes, NULL);
         fault_point("share-pulled");
-        releases_take_in(s->releases, t->r.task.id, g_steal_fd(&t->fd), t->r.name, t->r.version);
+        releases_take_in(s->releases, t->r.task.job.id, g_steal_fd(&t->fd), t->r.name, t->r.version);
         share_task_hand_over(&t->r.task); /* from here on the operation is the import's */
 }
 
@@ -189,7 +189,7 @@ static void on_index(const GError *error, gpointer user)
         here = catalogue_release_list(s->catalogue, t->r.name, NULL);
         for (guint i = 0; here && i < here->len && i < SEEDS_MAX; i++)
                 g_ptr_array_add(t->files, g_strdup(((const ReleaseRecord *)here->pdata[i])->file));
-        s->env->worker->run(s->env->self, seed_work, t, t->r.task.cancellable, on_seeded, t);
+        s->env->worker->run(s->env->self, seed_work, t, t->r.task.job.cancellable, on_seeded, t);
 }
 
 static void pull_start(const OperationRecord *op, gpointer user)

@@ -4,6 +4,7 @@
 #include "common/fault.h"
 #include "common/fd.h"
 #include "host-service/store/chunk_file.h"
+#include "host-service/store/chunk_push.h"
 #include "host-service/store/share_task.h"
 
 struct push_task {
@@ -11,10 +12,9 @@ struct push_task {
         char *file; /* the pack */
         guint64 size;
         int fd;
-        gboolean is_there;    /* the store has this very release */
-        gint64 fresh_since_s; /* by the store's clock: older chunks are made young */
-        gboolean reused;      /* atomic: chunks were there */
-        gboolean confirming;  /* the list is put */
+        struct chunk_push push;
+        gboolean is_there;   /* the store has this very release */
+        gboolean confirming; /* the list is put */
 };
 
 static void push_clear(struct share_task *task)
@@ -45,11 +45,10 @@ static gboolean check_step(guint index, gpointer user, GCancellable *cancellable
         ObjectStore *o = t->r.task.owner->objects;
         g_autofree char *key = release_key(t->r.name, t->r.version);
         g_autoptr(GError) why = NULL;
-        gint64 now_s;
 
-        if (!o->ops->now(o, &now_s, cancellable, error))
+        t->push.objects = o;
+        if (!chunk_push_begin(&t->push, cancellable, error))
                 return FALSE;
-        t->fresh_since_s = now_s - SHARE_FRESH_S;
         g_autoptr(GBytes) there = o->ops->get(o, key, CHUNK_INDEX_MAX_BYTES, cancellable, &why);
         g_autoptr(GBytes) ours = chunk_index_encode(t->r.refs);
 
@@ -66,37 +65,27 @@ static gboolean check_step(guint index, gpointer user, GCancellable *cancellable
         return FALSE;
 }
 
+static GBytes *read_chunk(gpointer user, guint which, GCancellable *cancellable, GError **error)
+{
+        struct push_task *t = user;
+
+        return chunk_file_read(t->fd, chunk_begin(t->r.refs, which), release_task_ref_len(&t->r, which),
+                               g_array_index(t->r.refs, struct chunk_ref, which).id, error);
+}
+
 static gboolean push_step(guint index, gpointer user, GCancellable *cancellable, GError **error)
 {
         struct push_task *t = user;
-        ObjectStore *o = t->r.task.owner->objects;
         guint i = g_array_index(t->r.unique, guint, index);
-        const struct chunk_ref *r = &g_array_index(t->r.refs, struct chunk_ref, i);
-        gsize len = release_task_ref_len(&t->r, i);
-        g_autofree char *key = chunk_key(r->id);
-        g_autoptr(GBytes) chunk = NULL, stored = NULL;
-        gint64 modified_s;
-        gboolean there;
+        gsize sent;
 
-        if (!o->ops->has(o, key, &there, &modified_s, cancellable, error))
+        if (!chunk_push_one(&t->push, g_array_index(t->r.refs, struct chunk_ref, i).id, read_chunk, t, i,
+                            &sent, cancellable, error))
                 return FALSE;
-        /* Old ones may be garbage until our list is put: store/share_gc.c. */
-        if (there && modified_s < t->fresh_since_s && !o->ops->touch(o, key, &there, cancellable, error))
-                return FALSE;
-        if (there)
-                __atomic_store_n(&t->reused, TRUE, __ATOMIC_RELAXED);
-        else {
-                chunk = chunk_file_read(t->fd, chunk_begin(t->r.refs, i), len, r->id, error);
-                if (!chunk)
-                        return FALSE;
-                stored = chunk_pack(chunk);
-                if (!o->ops->put(o, key, stored, cancellable, error))
-                        return FALSE;
-                release_task_count_moved(&t->r, stored);
-                fault_point("share-chunk-put");
-        }
+        if (sent > 0)
+                release_task_count_moved(&t->r, sent);
         if (!t->confirming)
-                share_task_count(&t->r.task, (gint64)len);
+                share_task_count(&t->r.task, (gint64)release_task_ref_len(&t->r, i));
         return TRUE;
 }
 
@@ -142,7 +131,7 @@ static void on_indexed(const GError *error, gpointer user)
         t->confirming = TRUE;
         if (error)
                 share_task_finish(&t->r.task, NULL, error);
-        else if (t->reused)
+        else if (t->push.reused)
                 share_task_transfer(&t->r.task, t->r.unique->len, SHARE_PARALLEL, push_step, on_confirmed);
         else
                 push_over(t);
@@ -200,7 +189,7 @@ static void push_start(const OperationRecord *op, gpointer user)
         t->file = g_strdup(r->file);
         t->size = r->size;
         t->r.task.total = 2 * (gint64)r->size; /* read, then sent */
-        s->env->worker->run(s->env->self, cut_work, t, t->r.task.cancellable, on_cut, t);
+        s->env->worker->run(s->env->self, cut_work, t, t->r.task.job.cancellable, on_cut, t);
 }
 
 const struct job_kind share_push_kind = {"store-push", push_start, push_start, share_cancel};

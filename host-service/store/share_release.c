@@ -52,10 +52,10 @@ gsize release_task_ref_len(const struct release_task *t, guint ref)
         return (gsize)(g_array_index(t->refs, struct chunk_ref, ref).end - chunk_begin(t->refs, ref));
 }
 
-void release_task_count_moved(struct release_task *t, GBytes *stored)
+void release_task_count_moved(struct release_task *t, gsize bytes)
 {
         __atomic_add_fetch(&t->moved, 1, __ATOMIC_RELAXED);
-        __atomic_add_fetch(&t->moved_bytes, (gint64)g_bytes_get_size(stored), __ATOMIC_RELAXED);
+        __atomic_add_fetch(&t->moved_bytes, (gint64)bytes, __ATOMIC_RELAXED);
 }
 
 JsonObject *release_task_counts(const struct release_task *t)

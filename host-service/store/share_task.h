@@ -6,6 +6,7 @@
 #pragma once
 
 #include "host-service/catalogue/json.h"
+#include "host-service/jobs/job_task.h"
 #include "host-service/store/chunk_index.h"
 #include "host-service/store/share.h"
 #include "host-service/store/transfer.h"
@@ -19,18 +20,15 @@ struct Share {
         Releases *releases;
         ObjectStore *objects;
         GPtrArray *tasks; /* of struct share_task */
-        gboolean ending;
 };
 
 struct share_task {
         Share *owner;
         void (*clear)(struct share_task *t); /* frees what the job added */
-        gboolean asked;                      /* cancelled by a client, not by our ending */
-        char *id, *what;                     /* @what for the log: "pushing app 1" */
-        GCancellable *cancellable;
+        struct job_task job;
+        char *what; /* for the log: "pushing app 1" */
         Transfer *transfer;
-        GSource *timer;
-        gint64 done, total, shown; /* progress, atomic; in whatever unit the job has */
+        gint64 done, total; /* progress; done: atomic */
 };
 
 /* A task of @size bytes, zeroed but for its beginning; the Share's. @what is taken. */
@@ -67,7 +65,7 @@ void release_task_clear(struct release_task *t);
 /* Each chunk of the release once, and where else it stands. */
 void release_task_find_unique(struct release_task *t);
 gsize release_task_ref_len(const struct release_task *t, guint ref);
-void release_task_count_moved(struct release_task *t, GBytes *stored); /* any thread */
+void release_task_count_moved(struct release_task *t, gsize bytes); /* any thread */
 /* {"release", "version", "store", "chunks", "moved", "moved_bytes"} */
 JsonObject *release_task_counts(const struct release_task *t);
 

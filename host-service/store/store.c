@@ -7,10 +7,9 @@
 #include "common/events.h"
 #include "common/fault.h"
 #include "host-service/catalogue/json.h"
+#include "host-service/jobs/job_task.h"
 #include "host-service/store/check.h"
 #include "host-service/store/needs.h"
-
-#define PROGRESS_MS 500
 
 struct task;
 struct task_kind {
@@ -26,17 +25,13 @@ struct Store {
         char *trust_dir;
         GQueue tasks; /* of struct task; the head is at work */
         GSource *next;
-        gboolean working, ending;
+        gboolean working;
 };
 
 struct task {
         Store *owner;
         const struct task_kind *kind;
-        char *id;
-        GCancellable *cancellable;
-        gboolean asked; /* cancelled by a client, not by our ending */
-        GSource *timer;
-        gint64 shown;
+        struct job_task job;
         struct store_check *check; /* verify */
         gboolean dry_run;          /* gc, and the rest: */
         guint keep, ways_back;
@@ -48,15 +43,13 @@ struct task {
 
 static void task_free(struct task *t)
 {
-        host_timer_clear(&t->timer);
+        job_task_clear(&t->job);
         host_timer_clear(&t->step);
-        g_object_unref(t->cancellable);
         store_check_free(t->check);
         g_strfreev(t->files);
         g_clear_pointer(&t->removed, json_array_unref);
         g_clear_pointer(&t->kept, json_array_unref);
         g_clear_pointer(&t->left_over, json_array_unref);
-        g_free(t->id);
         g_free(t);
 }
 
@@ -90,8 +83,7 @@ static void task_add(Store *s, const OperationRecord *op, const struct task_kind
 
         t->owner = s;
         t->kind = kind;
-        t->id = g_strdup(op->id);
-        t->cancellable = g_cancellable_new();
+        job_task_init(&t->job, s->catalogue, s->jobs, op->id);
         t->dry_run = json_object_get_boolean_member_with_default(o, "dry_run", FALSE);
         t->keep = (guint)json_object_get_int_member_with_default(o, "keep", STORE_KEEP_DEFAULT);
         t->ways_back =
@@ -105,17 +97,8 @@ static void task_add(Store *s, const OperationRecord *op, const struct task_kind
 static void task_end(struct task *t, JsonObject *result, const GError *why)
 {
         Store *s = t->owner;
-        g_autofree char *text = result ? json_object_text(result) : NULL;
-        gboolean cancelled = g_error_matches(why, G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
-                             g_error_matches(why, MOULT_ERROR, MOULT_ERROR_CANCELLED);
 
-        /* When the daemon goes down, the next one begins anew. */
-        if (!cancelled || t->asked || !s->ending)
-                jobs_finish(s->jobs, t->id,
-                            cancelled ? OPERATION_CANCELLED
-                            : why     ? OPERATION_FAILED
-                                      : OPERATION_SUCCEEDED,
-                            text, why);
+        job_task_report(&t->job, result, why);
         g_queue_remove(&s->tasks, t);
         task_free(t);
         if (!g_queue_is_empty(&s->tasks) && !s->next)
@@ -127,22 +110,10 @@ static void task_run(struct task *t, host_work_func work, host_work_done done)
         Store *s = t->owner;
 
         s->working = TRUE;
-        s->env->worker->run(s->env->self, work, t, t->cancellable, done, t);
+        s->env->worker->run(s->env->self, work, t, t->job.cancellable, done, t);
 }
 
 /* --- verify */
-
-static gboolean show_progress(gpointer user)
-{
-        struct task *t = user;
-        gint64 done = __atomic_load_n(&t->check->done, __ATOMIC_RELAXED);
-
-        /* Progress that could not be written is shown the next time. */
-        if (done != t->shown && catalogue_operation_progress(t->owner->catalogue, t->id, (guint64)done,
-                                                             (guint64)t->check->total, NULL))
-                t->shown = done;
-        return G_SOURCE_CONTINUE;
-}
 
 static gpointer verify_work(gpointer data, GCancellable *cancellable, GError **error)
 {
@@ -193,7 +164,7 @@ static void verify_done(gpointer result, GError *error, gpointer user)
         g_autoptr(StoreNeeds) now = NULL;
 
         s->working = FALSE;
-        host_timer_clear(&t->timer);
+        job_task_hide(&t->job);
         if (!error)
                 now = store_needs_look(s->catalogue, s->guests, 0, STORE_WAYS_BACK_DEFAULT, &why);
         if (!now) {
@@ -217,7 +188,7 @@ static void verify_begin(struct task *t)
                 return;
         }
         t->check = store_check_new(s->env, s->trust_dir, releases);
-        t->timer = host_timer_add(s->env, PROGRESS_MS, show_progress, t);
+        job_task_show(&t->job, s->env, &t->check->done, &t->check->total);
         task_run(t, verify_work, verify_done);
 }
 
@@ -301,7 +272,7 @@ static void list_done(gpointer result, GError *error, gpointer user)
         g_autoptr(StoreNeeds) now = NULL;
 
         s->working = FALSE;
-        if (!error && !g_cancellable_set_error_if_cancelled(t->cancellable, &why))
+        if (!error && !g_cancellable_set_error_if_cancelled(t->job.cancellable, &why))
                 now = store_needs_look(s->catalogue, s->guests, t->keep, t->ways_back, &why);
         if (!now) {
                 task_end(t, gc_result(t), error ? error : why);
@@ -360,7 +331,8 @@ static gboolean on_step(gpointer user)
         g_autoptr(GError) error = NULL;
         gboolean more = FALSE;
 
-        if (g_cancellable_set_error_if_cancelled(t->cancellable, &error) || !collect_one(t, &more, &error)) {
+        if (g_cancellable_set_error_if_cancelled(t->job.cancellable, &error) ||
+            !collect_one(t, &more, &error)) {
                 task_end(t, gc_result(t), error);
                 return G_SOURCE_REMOVE;
         }
@@ -401,9 +373,8 @@ static void cancel(const OperationRecord *op, gpointer user)
         for (GList *l = s->tasks.head; l; l = l->next) {
                 struct task *t = l->data;
 
-                if (g_str_equal(t->id, op->id)) {
-                        t->asked = TRUE;
-                        g_cancellable_cancel(t->cancellable);
+                if (g_str_equal(t->job.id, op->id)) {
+                        job_task_cancel(&t->job);
                         return;
                 }
         }
@@ -435,10 +406,9 @@ void store_free(Store *s)
 
         if (!s)
                 return;
-        s->ending = TRUE;
         t = g_queue_peek_head(&s->tasks);
         if (t)
-                g_cancellable_cancel(t->cancellable);
+                job_task_leave(&t->job);
         while (s->working)
                 g_main_context_iteration(s->env->context, TRUE);
         host_timer_clear(&s->next);

@@ -14,11 +14,12 @@ struct Transfer {
         guint places, working; /* taken; of them in a thread */
         transfer_step_func step;
         transfer_done_func done;
+        transfer_pace_func pace; /* or NULL */
         gpointer user;
         GCancellable *cancellable;
-        GError *error;    /* the first that ends it */
-        GPtrArray *items; /* that have a place */
-        GSource *turn;
+        GError *error;        /* the first that ends it */
+        GPtrArray *items;     /* that have a place */
+        GSource *turn, *held; /* held: by the pace */
 };
 
 struct item {
@@ -51,6 +52,15 @@ static gboolean on_turn(gpointer user)
         Transfer *t = user;
 
         host_timer_clear(&t->turn);
+        go_on(t);
+        return G_SOURCE_REMOVE;
+}
+
+static gboolean on_held(gpointer user)
+{
+        Transfer *t = user;
+
+        host_timer_clear(&t->held);
         go_on(t);
         return G_SOURCE_REMOVE;
 }
@@ -137,11 +147,22 @@ static void end(Transfer *t)
         g_autoptr(GError) error = g_steal_pointer(&t->error);
 
         host_timer_clear(&t->turn);
+        host_timer_clear(&t->held);
         g_ptr_array_unref(t->items);
         g_object_unref(t->cancellable);
         g_free(t->what);
         g_free(t);
         done(error, user);
+}
+
+/* FALSE: not yet; the loop comes back. */
+static gboolean may_begin(Transfer *t)
+{
+        guint wait_ms = t->pace && !t->held ? t->pace(t->user) : 0;
+
+        if (wait_ms > 0)
+                t->held = host_timer_add(t->env, wait_ms, on_held, t);
+        return !t->held;
 }
 
 static void go_on(Transfer *t)
@@ -151,7 +172,7 @@ static void go_on(Transfer *t)
                         end(t);
                 return;
         }
-        while (t->next < t->count && t->places < t->parallel) {
+        while (t->next < t->count && t->places < t->parallel && may_begin(t)) {
                 struct item *i = g_new0(struct item, 1);
 
                 i->owner = t;
@@ -160,7 +181,7 @@ static void go_on(Transfer *t)
                 g_ptr_array_add(t->items, i);
                 launch(i);
         }
-        if (t->places == 0)
+        if (t->places == 0 && t->next == t->count)
                 end(t);
 }
 
@@ -180,6 +201,11 @@ Transfer *transfer_start(const struct host_env *env, const char *what, guint cou
         t->items = g_ptr_array_new_with_free_func(item_free);
         soon(t);
         return t;
+}
+
+void transfer_set_pace(Transfer *t, transfer_pace_func pace)
+{
+        t->pace = pace;
 }
 
 void transfer_cancel(Transfer *t)

@@ -22,6 +22,11 @@ typedef void (*transfer_done_func)(const GError *error, gpointer user);
 /* @what: for the log ("pushing app 1"). @user must live until @done. */
 Transfer *transfer_start(const struct host_env *env, const char *what, guint count, guint parallel,
                          transfer_step_func step, transfer_done_func done, gpointer user);
+/* From the loop, before each object is begun: 0, or for how many milliseconds none may be (then it is asked
+ * again). Attempts after the first are not held up. */
+typedef guint (*transfer_pace_func)(gpointer user);
+/* At once after transfer_start(). */
+void transfer_set_pace(Transfer *t, transfer_pace_func pace);
 /* @done follows with CANCELLED, as soon as the threads have stopped. */
 void transfer_cancel(Transfer *t);
 /* Pure: milliseconds before attempt @attempt (from 1: the second one); @chance any number. */

@@ -1,0 +1,8 @@
+/* host-service/disk-helper/disk_serve_images.h - a qemu-nbd for moultd, as long as the connection. */
+#pragma once
+
+#include "host-service/disk-helper/disk_serve.h"
+
+/* Answers @request, and then waits for the end of the connection, or tells the end of the process. FALSE: the
+ * connection broke. */
+gboolean disk_serve_images(GSocket *s, const struct disk_service *service, GBytes *request, GError **error);
