@@ -5,6 +5,7 @@
 
 #include "common/events.h"
 #include "host-service/catalogue/releases.h"
+#include "host-service/catalogue/rollout_counts.h"
 #include "host-service/catalogue/sql.h"
 
 #define BUSY_TIMEOUT_MS 5000
@@ -132,6 +133,7 @@ void catalogue_close(Catalogue *c)
                 return;
         g_clear_pointer(&c->statements, g_hash_table_unref);
         g_clear_pointer(&c->listeners, g_array_unref);
+        g_clear_pointer(&c->rollout_counts, g_hash_table_unref);
         sqlite3_close(c->db);
         g_free(c);
 }
@@ -151,6 +153,7 @@ gboolean catalogue_begin(Catalogue *c, GError **error)
 static void undo(Catalogue *c)
 {
         c->pending_seq = 0;
+        rollout_counts_forget(c);
         /* SQLite may have rolled back by itself (disk full): then there is nothing left to end. */
         if (!sqlite3_get_autocommit(c->db))
                 sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);

@@ -31,6 +31,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Catalogue, catalogue_close)
 gboolean catalogue_begin(Catalogue *c, GError **error);
 gboolean catalogue_commit(Catalogue *c, GError **error);
 void catalogue_rollback(Catalogue *c);
+/* Ends what catalogue_begin() began: commits if @ok, else rolls back. */
+gboolean catalogue_end(Catalogue *c, gboolean ok, GError **error);
 
 /* Called after a commit that added events, with the highest sequence number. At most 8 listeners. It must not
  * change the catalogue from inside: it wakes somebody up. */

@@ -50,7 +50,8 @@ gboolean catalogue_count(Catalogue *c, struct catalogue_counts *ret, GError **er
             !count_states(c,
                           "SELECT state, count(*) FROM operations WHERE state IN ('queued', 'running')"
                           " GROUP BY state",
-                          n.operations, parse_operation, error))
+                          n.operations, parse_operation, error) ||
+            !catalogue_drift_count(c, n.drift, error))
                 return FALSE;
         n.vms = sql_number(c, 0, "SELECT count(*) FROM vms", "");
         n.releases = sql_number(c, 0, "SELECT count(*) FROM releases", "");

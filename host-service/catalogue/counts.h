@@ -1,6 +1,7 @@
 /* host-service/catalogue/counts.h - how much of everything the catalogue has, for /metrics. */
 #pragma once
 
+#include "host-service/catalogue/drift.h"
 #include "host-service/catalogue/operations.h"
 #include "host-service/catalogue/pushes.h"
 
@@ -9,6 +10,7 @@ struct catalogue_counts {
         gint64 release_bytes;                   /* of all packs, without padding */
         gint64 pushes[PUSH_STATE_MAX];          /* unfinished, by state */
         gint64 operations[OPERATION_STATE_MAX]; /* unfinished, by state */
+        gint64 drift[DRIFT_STATE_MAX];          /* VMs, by what their last check found */
         gint64 file_bytes;                      /* of the database, without its journal */
         gint64 events;                          /* ever */
 };

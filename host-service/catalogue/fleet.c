@@ -44,7 +44,8 @@ GPtrArray *catalogue_fleet(Catalogue *c, const char *labels, GError **error)
                 g_ptr_array_add(rows, row);
                 row->pending = (guint)sql_number(
                         c, 0, "SELECT count(*) FROM pushes WHERE vm = ? AND final = 0", "s", row->vm->name);
-                if (!find_last(c, row, error))
+                if (!find_last(c, row, error) ||
+                    !catalogue_drift_get(c, row->vm->name, &row->drift, NULL, error))
                         return NULL;
                 row->stale_counts = row->last && row->last->updated_us >= row->vm->booted_us;
         }

@@ -83,6 +83,19 @@ JsonObject *vm_record_to_json(const VmRecord *r)
         return o;
 }
 
+JsonObject *drift_record_to_json(const struct drift_record *r)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "state", drift_state_name(r->state));
+        if (r->state == DRIFT_UNCHECKED)
+                json_object_set_null_member(o, "files");
+        else
+                json_object_set_int_member(o, "files", r->files);
+        json_object_set_time(o, "checked", r->checked_us);
+        return o;
+}
+
 JsonObject *release_record_to_json(const ReleaseRecord *r)
 {
         JsonObject *o = json_object_new();
@@ -175,9 +188,24 @@ static JsonObject *deltas(const PushRecord *r)
         return o;
 }
 
+static void set_snapshot(JsonObject *o, const PushRecord *r)
+{
+        JsonObject *s;
+
+        if (!r->snapshot) {
+                json_object_set_null_member(o, "snapshot");
+                return;
+        }
+        s = json_object_new();
+        json_object_set_string_member(s, "id", r->snapshot);
+        json_object_set_text(s, "name", r->snapshot_name);
+        json_object_set_object_member(o, "snapshot", s);
+}
+
 JsonObject *push_record_to_json(const PushRecord *r)
 {
         JsonObject *o = json_object_new();
+        gboolean went_well = r->outcome == PUSH_STATE_DONE;
 
         json_object_set_string_member(o, "operation", r->operation);
         json_object_set_string_member(o, "vm", r->vm);
@@ -193,7 +221,8 @@ JsonObject *push_record_to_json(const PushRecord *r)
         json_object_set_boolean_member(o, "final", push_state_is_final(r->state));
         json_object_set_text(o, "outcome",
                              r->outcome == PUSH_STATE_QUEUED ? NULL : push_state_name(r->outcome));
-        set_error(o, r->error, r->text);
+        set_error(o, r->error, went_well ? NULL : r->text);
+        json_object_set_text(o, "note", went_well ? r->text : NULL);
         json_object_set_object_member(o, "progress",
                                       progress(r->bytes_done, r->bytes_total, r->stage_started_us,
                                                r->updated_us, r->state == PUSH_STATE_STAGE));
@@ -214,6 +243,7 @@ JsonObject *push_record_to_json(const PushRecord *r)
         json_object_set_text(o, "hook", r->hook);
         json_object_set_text(o, "hook_output", r->hook_output);
         set_json(o, "stale", r->stale);
+        set_snapshot(o, r);
         json_object_set_time(o, "created", r->created_us);
         json_object_set_time(o, "updated", r->updated_us);
         return o;

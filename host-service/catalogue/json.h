@@ -3,6 +3,7 @@
 
 #include <json-glib/json-glib.h>
 
+#include "host-service/catalogue/drift.h"
 #include "host-service/catalogue/event_log.h"
 #include "host-service/catalogue/operations.h"
 #include "host-service/catalogue/pushes.h"
@@ -16,6 +17,7 @@ JsonObject *operation_record_to_json(const OperationRecord *r); /* without its p
 /* With progress: percent, bytes, rate (bytes per second since staging began), eta. */
 JsonObject *push_record_to_json(const PushRecord *r);
 JsonObject *rollout_record_to_json(const RolloutRecord *r, const struct rollout_counts *n);
+JsonObject *drift_record_to_json(const struct drift_record *r);
 JsonObject *plan_item_to_json(const PlanItem *i);
 
 /* Takes @o; compact text. */

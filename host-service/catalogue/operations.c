@@ -9,7 +9,6 @@
 #define COLUMNS                                                                                              \
         "id, kind, state, request, result, error, text, created, updated, cancel_requested, done, total, "   \
         "guest"
-#define ID_LENGTH    26
 #define LIST_DEFAULT 100
 
 void operation_record_free(OperationRecord *r)
@@ -25,12 +24,10 @@ void operation_record_free(OperationRecord *r)
         g_free(r);
 }
 
-static const char crockford[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
 char *operation_id_new(Catalogue *c)
 {
         guint64 ms = (guint64)(host_wall_us(c->env) / 1000);
-        char id[ID_LENGTH + 1] = "";
+        char id[OPERATION_ID_LENGTH + 1] = "";
         guint8 bits[16];
 
         if (ms <= c->last_ms) {
@@ -52,20 +49,15 @@ char *operation_id_new(Catalogue *c)
                 bits[i] = (guint8)(ms >> (40 - 8 * i));
         memcpy(bits + 6, c->last_random, sizeof c->last_random);
         /* 128 bits as 26 digits of 5: the first digit has only 3 of them. */
-        for (int i = 0; i < ID_LENGTH; i++) {
+        for (int i = 0; i < OPERATION_ID_LENGTH; i++) {
                 int bit = 5 * i - 2;
                 guint v = 0;
 
                 for (int b = bit; b < bit + 5; b++)
                         v = v << 1 | (b < 0 ? 0 : (guint)(bits[b / 8] >> (7 - b % 8)) & 1);
-                id[i] = crockford[v];
+                id[i] = OPERATION_ID_DIGITS[v];
         }
         return g_strdup(id);
-}
-
-gboolean operation_id_is_valid(const char *id)
-{
-        return strlen(id) == ID_LENGTH && strspn(id, crockford) == ID_LENGTH && id[0] <= '7';
 }
 
 static OperationRecord *from_row(sqlite3_stmt *st)

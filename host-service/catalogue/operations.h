@@ -2,6 +2,7 @@
 #pragma once
 
 #include "host-service/catalogue/catalogue.h"
+#include "host-service/catalogue/operation_id.h"
 
 typedef enum {
         OPERATION_QUEUED,
@@ -39,7 +40,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(OperationRecord, operation_record_free)
 /* ULID: 48 bit of milliseconds, 80 bit of randomness, Crockford base 32; ascending also within one
  * millisecond. */
 char *operation_id_new(Catalogue *c);
-gboolean operation_id_is_valid(const char *id);
 
 /* Row in state queued, event operation.queued. */
 gboolean catalogue_operation_add(Catalogue *c, const char *id, const char *kind, const char *request,

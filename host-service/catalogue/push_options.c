@@ -1,6 +1,25 @@
 /* host-service/catalogue/push_options.c - a push's options to JSON and back. */
 #include "host-service/catalogue/push_options.h"
 
+#include <string.h>
+
+#include "common/digest.h"
+#include "host-service/catalogue/json.h"
+
+gboolean push_rollback_names_push(const struct push_options *o)
+{
+        static const guint8 none[sizeof o->rollback_of];
+
+        return memcmp(o->rollback_of, none, sizeof none) != 0;
+}
+
+static gboolean read_of_push(JsonObject *j, struct push_options *ret)
+{
+        const char *hex = json_object_get_string_member_with_default(j, "of_push", NULL);
+
+        return !hex || bytes_from_hex(hex, ret->rollback_of, sizeof ret->rollback_of);
+}
+
 JsonObject *push_options_to_json(const struct push_options *o)
 {
         JsonObject *j = json_object_new();
@@ -12,6 +31,7 @@ JsonObject *push_options_to_json(const struct push_options *o)
         json_object_set_string_member(j, "merge", push_merge_name(o->merge));
         json_object_set_boolean_member(j, "instant", o->instant);
         json_object_set_boolean_member(j, "restart_stale", o->restart_stale);
+        json_object_set_boolean_member(j, "snapshot", o->snapshot);
         json_object_set_string_member(j, "sync",
                                       o->sync_mode == MOULT__SYNC_MODE__SYNC_GENTLE ? "gentle" : "fast");
         json_object_set_int_member(j, "confirm_timeout_ms", o->confirm_timeout_ms);
@@ -20,6 +40,8 @@ JsonObject *push_options_to_json(const struct push_options *o)
         if (o->rollback) {
                 json_object_set_boolean_member(j, "force", o->force);
                 json_object_set_int_member(j, "generation", (gint64)o->rollback_generation);
+                if (push_rollback_names_push(o))
+                        json_object_set_hex(j, "of_push", o->rollback_of, sizeof o->rollback_of);
         }
         if (o->selection) {
                 JsonArray *a = json_array_new();
@@ -48,6 +70,7 @@ gboolean push_options_from_text(const char *text, struct push_options *ret)
         o.strict_window = json_object_get_boolean_member_with_default(j, "strict_window", FALSE);
         push_merge_parse(json_object_get_string_member_with_default(j, "merge", "auto"), &o.merge);
         o.restart_stale = json_object_get_boolean_member_with_default(j, "restart_stale", FALSE);
+        o.snapshot = json_object_get_boolean_member_with_default(j, "snapshot", FALSE);
         o.instant = json_object_get_boolean_member_with_default(j, "instant", FALSE);
         if (g_str_equal(json_object_get_string_member_with_default(j, "sync", "fast"), "gentle"))
                 o.sync_mode = MOULT__SYNC_MODE__SYNC_GENTLE;
@@ -56,6 +79,8 @@ gboolean push_options_from_text(const char *text, struct push_options *ret)
         o.rollback = json_object_get_boolean_member_with_default(j, "rollback", FALSE);
         o.force = json_object_get_boolean_member_with_default(j, "force", FALSE);
         o.rollback_generation = (guint64)json_object_get_int_member_with_default(j, "generation", 0);
+        if (!read_of_push(j, &o))
+                return FALSE;
         if (json_object_has_member(j, "selection")) {
                 JsonArray *a = json_object_get_array_member(j, "selection");
                 guint n = json_array_get_length(a);

@@ -5,6 +5,8 @@
 
 #include "host-service/catalogue/pushes.h"
 
+/* A rollback that takes back what one certain push has brought, or nothing. */
+gboolean push_rollback_names_push(const struct push_options *o);
 JsonObject *push_options_to_json(const struct push_options *o);
 /* Of our own making, so no reasons: FALSE if @text is not that. @ret->selection is owned by the caller. */
 gboolean push_options_from_text(const char *text, struct push_options *ret);

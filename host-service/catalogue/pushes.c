@@ -3,6 +3,7 @@
 
 #include "host-service/catalogue/json.h"
 #include "host-service/catalogue/push_options.h"
+#include "host-service/catalogue/rollout_counts.h"
 #include "host-service/catalogue/sql.h"
 
 #define COLUMNS                                                                                              \
@@ -12,7 +13,8 @@
         "generation,"                                                                                        \
         " source, source_changes, staging_us, switch_us, plug, hook, hook_output, created, updated, "        \
         "stage_started, held, entries_merged, stale, wave, held_back, begun, delta_files, delta_bytes, "     \
-        "delta_saved, delta_unsuited, delta_failed, delta_text"
+        "delta_saved, delta_unsuited, delta_failed, delta_text, "                                            \
+        "options ->> '$.taken.id', options ->> '$.taken.name'"
 
 void push_record_free(PushRecord *r)
 {
@@ -28,6 +30,8 @@ void push_record_free(PushRecord *r)
         g_free(r->hook);
         g_free(r->hook_output);
         g_free(r->stale);
+        g_free(r->snapshot);
+        g_free(r->snapshot_name);
         g_free(r->delta_text);
         g_free(r);
 }
@@ -80,6 +84,8 @@ static PushRecord *from_row(sqlite3_stmt *st)
         r->delta_unsuited = (guint32)column_int(st, i++);
         r->delta_failed = (guint32)column_int(st, i++);
         r->delta_text = column_text(st, i++);
+        r->snapshot = column_text(st, i++);
+        r->snapshot_name = column_text(st, i++);
         return r;
 }
 
@@ -113,8 +119,21 @@ static gboolean add(Catalogue *c, const PushRecord *r, GError **error)
 
 gboolean catalogue_push_add(Catalogue *c, const PushRecord *r, GError **error)
 {
-        c->tally++;
+        rollout_counts_forget(c);
         return catalogue_begin(c, error) && catalogue_end(c, add(c, r, error), error);
+}
+
+/* Kept beside the options, which say that one is wanted. */
+gboolean catalogue_push_set_snapshot(Catalogue *c, const guint8 push_id[static 16], const char *snapshot,
+                                     const char *name, GError **error)
+{
+        return sql_run(
+                c, error,
+                snapshot ? "UPDATE pushes SET options = json_set(options, '$.taken', "
+                           "json_object('id', ?, 'name', ?)) WHERE push_id = ?"
+                         : "UPDATE pushes SET options = json_remove(options, '$.taken') WHERE ? IS NULL "
+                           "AND ? IS NULL AND push_id = ?",
+                "ssb", snapshot, name, push_id, (gsize)16);
 }
 
 static PushRecord *one(Catalogue *c, sqlite3_stmt *st, const char *missing, GError **error)
@@ -179,6 +198,29 @@ GPtrArray *catalogue_push_list_vm(Catalogue *c, const char *vm, guint limit, GEr
                        error);
 }
 
+GPtrArray *catalogue_push_list_begun(Catalogue *c, GError **error)
+{
+        return collect(c,
+                       sql_query(c, error,
+                                 "SELECT " COLUMNS
+                                 " FROM pushes WHERE final = 0 AND state NOT IN ('queued', 'connect')"
+                                 " AND operation IN (SELECT id FROM operations WHERE state = 'running')"
+                                 " ORDER BY operation, vm",
+                                 ""),
+                       error);
+}
+
+/* Wave and held_back are as they were. */
+static gboolean count_change(Catalogue *c, const PushRecord *old, const PushRecord *r)
+{
+        PushRecord now = *old;
+
+        now.state = r->state;
+        now.outcome = r->outcome;
+        now.begun = r->begun;
+        return rollout_counts_move(c, old, &now);
+}
+
 static gboolean update(Catalogue *c, PushRecord *r, GError **error)
 {
         g_autoptr(PushRecord) old = catalogue_push_get(c, r->operation, r->vm, error);
@@ -191,7 +233,7 @@ static gboolean update(Catalogue *c, PushRecord *r, GError **error)
                             r->vm, push_state_name(old->state));
                 return FALSE;
         }
-        c->tally += push_state_is_final(r->state) || old->outcome != r->outcome || old->begun != r->begun;
+        c->tally += count_change(c, old, r);
         r->updated_us = host_wall_us(c->env);
         if (r->state == PUSH_STATE_STAGE && r->stage_started_us == 0)
                 r->stage_started_us = r->updated_us;
@@ -242,7 +284,6 @@ static gboolean end_held_back(Catalogue *c, const char *operation, const char *v
         r->error = error_code;
         g_free(r->text);
         r->text = g_strdup(text);
-        c->tally++;
         return update(c, r, error) &&
                sql_run(c, error, "UPDATE pushes SET held_back = 0 WHERE operation = ? AND vm = ?", "ss",
                        operation, vm);

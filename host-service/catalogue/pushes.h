@@ -50,6 +50,7 @@ gboolean push_transport_parse(const char *name, PushTransport *ret);
 
 struct push_options { /* the same for all VMs of an operation */
         gboolean dry_run, allow_drift, strict_window, instant;
+        gboolean snapshot;        /* one is taken before it begins; no snapshot, no push */
         gboolean restart_stale;   /* units of the release that still run replaced files, after the commit */
         Moult__MergeMethod merge; /* forced for what cannot be written */
         PushTransport transport;
@@ -59,6 +60,7 @@ struct push_options { /* the same for all VMs of an operation */
         gboolean rollback; /* kind "rollback": no release; generation and force count */
         gboolean force;
         guint64 rollback_generation; /* 0: the newest */
+        guint8 rollback_of[16];      /* only if this push has made it; 0: whichever */
         GStrv selection;             /* U1; NULL: all */
 };
 
@@ -85,8 +87,10 @@ typedef struct push_record {
         char *plug;       /* hypervisor's name of the plugged window, so that a restart can unplug; or NULL */
         gboolean held;    /* it was offered, and the guest has not said since that it has no more of it */
         char *hook;       /* that failed, or NULL */
-        char *hook_output; /* or NULL */
-        char *stale;       /* who still runs old code: a JSON object; NULL: was not asked */
+        char *hook_output;              /* or NULL */
+        char *snapshot, *snapshot_name; /* that was taken before it, or is to be: its operation's id, which is
+                                           its own; NULL: none */
+        char *stale;                    /* who still runs old code: a JSON object; NULL: was not asked */
         gint64 created_us, updated_us;
         gint64 stage_started_us; /* 0: not yet */
         guint wave;              /* of a rollout; from 0 */
@@ -107,10 +111,15 @@ PushRecord *catalogue_push_by_id(Catalogue *c, const guint8 push_id[static 16], 
 GPtrArray *catalogue_push_list(Catalogue *c, const char *operation, GError **error); /* by VM name */
 GPtrArray *catalogue_push_list_vm(Catalogue *c, const char *vm, guint limit,
                                   GError **error); /* newest first */
-/* Writes every field that may change (all but operation, vm, push_id, release, digest, options, created,
- * wave, held_back). A new state gives event push.STATE, else event push.progress (callers coalesce: at most
- * one in 500 ms for a push). A final state is never left: WRONG_STATE. @r->updated_us is set. */
+/* Those that are more than waited for, of all unfinished operations; by operation. */
+GPtrArray *catalogue_push_list_begun(Catalogue *c, GError **error);
+/* Writes every field that may change (all but operation, vm, push_id, release, digest, options, snapshot,
+ * created, wave, held_back). A new state gives event push.STATE, else event push.progress (callers coalesce:
+ * at most one in 500 ms for a push). A final state is never left: WRONG_STATE. @r->updated_us is set. */
 gboolean catalogue_push_update(Catalogue *c, PushRecord *r, GError **error);
+/* NULL, NULL: it has none (any more). */
+gboolean catalogue_push_set_snapshot(Catalogue *c, const guint8 push_id[static 16], const char *snapshot,
+                                     const char *name, GError **error);
 /* The newest ended push that the guest may still hold; NOT_FOUND. */
 PushRecord *catalogue_push_held(Catalogue *c, const char *vm, GError **error);
 /* The guest has said that it does not. */

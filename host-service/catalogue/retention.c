@@ -4,6 +4,7 @@
 #include "host-service/catalogue/event_log.h"
 #include "host-service/catalogue/idempotency.h"
 #include "host-service/catalogue/pushes.h"
+#include "host-service/catalogue/rollout_counts.h"
 #include "host-service/catalogue/sql.h"
 
 #define ENDED "state NOT IN ('queued', 'running')"
@@ -144,6 +145,7 @@ static gboolean forget_operations(Catalogue *c, const struct retention *keep, gi
         for (guint i = 0; ok && i < ids->len && spent(c, begin) < rows; i++)
                 ok = forget_operation(c, ids->pdata[i], rows, begin, error);
         *more |= spent(c, begin) >= rows;
+        rollout_counts_forget(c);
         return catalogue_end(c, ok, error);
 }
 

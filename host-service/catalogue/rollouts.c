@@ -2,6 +2,7 @@
 #include "host-service/catalogue/rollouts.h"
 
 #include "host-service/catalogue/json.h"
+#include "host-service/catalogue/rollout_counts.h"
 #include "host-service/catalogue/sql.h"
 
 static const char *const states[ROLLOUT_STATE_MAX] = {
@@ -136,69 +137,6 @@ gboolean catalogue_rollout_update(Catalogue *c, const RolloutRecord *r, GError *
         return catalogue_begin(c, error) && catalogue_end(c, update(c, r, error), error);
 }
 
-static gboolean is_failure(PushState outcome)
-{
-        return outcome == PUSH_STATE_ROLLED_BACK || outcome == PUSH_STATE_REFUSED ||
-               outcome == PUSH_STATE_FAILED;
-}
-
-struct count_row {
-        PushState state, outcome;
-        gboolean held_back, begun;
-        guint rows;
-};
-
-static void count_row(struct rollout_counts *n, const struct count_row *r)
-{
-        n->total += r->rows;
-        switch (r->state) {
-        case PUSH_STATE_DONE:
-                n->done += r->rows;
-                break;
-        case PUSH_STATE_SKIPPED:
-                n->skipped += r->rows;
-                break;
-        case PUSH_STATE_ROLLED_BACK:
-                n->rolled_back += r->rows;
-                break;
-        case PUSH_STATE_REFUSED:
-                n->refused += r->rows;
-                break;
-        case PUSH_STATE_CANCELLED:
-                n->cancelled += r->rows;
-                break;
-        case PUSH_STATE_FAILED:
-                *(r->begun ? &n->failed : &n->unreachable) += r->rows;
-                break;
-        default:
-                *(r->held_back ? &n->waiting : &n->running) += r->rows;
-                if (r->begun && is_failure(r->outcome))
-                        n->failing += r->rows;
-        }
-}
-
-gboolean catalogue_rollout_count(Catalogue *c, const char *operation, int wave, struct rollout_counts *ret,
-                                 GError **error)
-{
-        sqlite3_stmt *st = sql_query(c, error,
-                                     "SELECT state, outcome, held_back, begun, count(*) FROM pushes WHERE"
-                                     " operation = ?1 AND (?2 < 0 OR wave = ?2)"
-                                     " GROUP BY state, outcome, held_back, begun",
-                                     "si", operation, (gint64)wave);
-        int r = -1;
-
-        *ret = (struct rollout_counts){0};
-        while (st && (r = sql_step(c, st, error)) == 1) {
-                struct count_row row = {PUSH_STATE_FAILED, PUSH_STATE_QUEUED, column_int(st, 2) != 0,
-                                        column_int(st, 3) != 0, (guint)column_int(st, 4)};
-
-                push_state_parse((const char *)sqlite3_column_text(st, 0), &row.state);
-                push_state_parse((const char *)sqlite3_column_text(st, 1), &row.outcome);
-                count_row(ret, &row);
-        }
-        return r == 0;
-}
-
 guint64 catalogue_rollout_tally(const Catalogue *c)
 {
         return c->tally;
@@ -206,7 +144,7 @@ guint64 catalogue_rollout_tally(const Catalogue *c)
 
 gboolean catalogue_rollout_let_begin(Catalogue *c, const char *operation, int wave, GError **error)
 {
-        c->tally++;
+        rollout_counts_forget(c);
         return sql_run(c, error,
                        "UPDATE pushes SET held_back = 0 WHERE operation = ? AND wave = ? AND final = 0", "si",
                        operation, (gint64)wave);
@@ -214,7 +152,6 @@ gboolean catalogue_rollout_let_begin(Catalogue *c, const char *operation, int wa
 
 static gboolean hold_back(Catalogue *c, const char *operation, const GPtrArray *vms, GError **error)
 {
-        c->tally++;
         for (guint i = 0; i < vms->len; i++) {
                 g_autoptr(PushRecord) r = catalogue_push_get(c, operation, vms->pdata[i], error);
 
@@ -228,6 +165,7 @@ static gboolean hold_back(Catalogue *c, const char *operation, const GPtrArray *
                              operation, r->vm))
                         return FALSE;
         }
+        rollout_counts_forget(c);
         return TRUE;
 }
 

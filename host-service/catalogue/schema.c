@@ -133,6 +133,52 @@ static const char version_11[] = "ALTER TABLE pushes ADD COLUMN delta_files INTE
                                  "ALTER TABLE pushes ADD COLUMN delta_failed INTEGER NOT NULL DEFAULT 0;"
                                  "ALTER TABLE pushes ADD COLUMN delta_text TEXT;";
 
-const char *const catalogue_migrations[] = {version_1, version_2, version_3, version_4,  version_5, version_6,
-                                            version_7, version_8, version_9, version_10, version_11};
+/* What the last check of a VM's files found (drift.h). vms.changes counts what makes its result outdated. */
+static const char version_12[] =
+        "ALTER TABLE vms ADD COLUMN changes INTEGER NOT NULL DEFAULT 0;"
+        "CREATE TRIGGER vms_change AFTER UPDATE OF final ON pushes"
+        " WHEN new.final <> 0 AND old.final = 0 AND new.state NOT IN ('skipped', 'cancelled')"
+        " AND json_extract(new.options, '$.dry_run') = 0"
+        " BEGIN UPDATE vms SET changes = changes + 1 WHERE name = new.vm; END;"
+        "CREATE TABLE vm_drift ("
+        " vm TEXT PRIMARY KEY REFERENCES vms ON DELETE CASCADE, checked INTEGER NOT NULL,"
+        " as_of INTEGER NOT NULL, release TEXT, files INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+
+/* Restore points (docs/snapshots.md). What they are made of stays when their VM is removed: no reference. */
+static const char version_13[] =
+        "CREATE TABLE snapshots ("
+        " id TEXT PRIMARY KEY, vm TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,"
+        " created INTEGER NOT NULL, taken INTEGER NOT NULL, running INTEGER NOT NULL, grade TEXT NOT NULL,"
+        " why TEXT, frozen INTEGER NOT NULL, hooks INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX snapshots_vm ON snapshots (vm, id);"
+        "CREATE TABLE snapshot_disks ("
+        " snapshot TEXT NOT NULL REFERENCES snapshots ON DELETE CASCADE, number INTEGER NOT NULL,"
+        " device TEXT NOT NULL, path TEXT NOT NULL, layer TEXT NOT NULL, next TEXT NOT NULL,"
+        " format TEXT NOT NULL, size INTEGER NOT NULL, is_first INTEGER NOT NULL,"
+        " PRIMARY KEY (snapshot, number)) STRICT, WITHOUT ROWID;";
+
+/* What restore points are made of (layers.h), and the merges of two of them into one file (merges.h). */
+static const char version_14[] =
+        "ALTER TABLE snapshots ADD COLUMN uploaded INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE snapshot_disks ADD COLUMN next_on TEXT;"
+        "CREATE TABLE layers ("
+        " id TEXT PRIMARY KEY, vm TEXT, disk INTEGER NOT NULL, parent TEXT, file TEXT, file_on TEXT,"
+        " format TEXT NOT NULL, size INTEGER NOT NULL, sealed INTEGER NOT NULL, uploaded INTEGER NOT NULL,"
+        " stored INTEGER NOT NULL, map BLOB, folded_into TEXT, below TEXT, identity TEXT) STRICT, WITHOUT "
+        "ROWID;"
+        "CREATE INDEX layers_vm ON layers (vm, sealed);"
+        "CREATE INDEX layers_file ON layers (file);"
+        "CREATE TABLE merges ("
+        " id TEXT PRIMARY KEY, vm TEXT NOT NULL, device TEXT NOT NULL, path TEXT NOT NULL, top TEXT NOT NULL,"
+        " upper TEXT NOT NULL, upper_file TEXT NOT NULL, lower TEXT NOT NULL, lower_file TEXT NOT NULL,"
+        " file TEXT NOT NULL, below TEXT, below_format TEXT, state TEXT NOT NULL, created INTEGER NOT NULL)"
+        " STRICT, WITHOUT ROWID;";
+
+/* Restore points that were removed, of which the store may still have manifests (removals.h). */
+static const char version_15[] = "CREATE TABLE removals ("
+                                 " snapshot TEXT PRIMARY KEY, vm TEXT NOT NULL) STRICT, WITHOUT ROWID;";
+
+const char *const catalogue_migrations[] = {version_1,  version_2,  version_3,  version_4,  version_5,
+                                            version_6,  version_7,  version_8,  version_9,  version_10,
+                                            version_11, version_12, version_13, version_14, version_15};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

@@ -20,7 +20,8 @@ struct Catalogue {
         guint64 last_ms;        /* of the last operation id */
         guint8 last_random[10];
         GArray *listeners;
-        guint64 tally; /* see catalogue_rollout_tally() */
+        guint64 tally;              /* see catalogue_rollout_tally() */
+        GHashTable *rollout_counts; /* see rollout_counts.h; NULL: none yet */
 };
 
 /* Runs a statement to its end; rows are ignored. @sql must be a string literal: it is the cache's key. */
@@ -41,9 +42,6 @@ char *column_text(sqlite3_stmt *st, int i);
 gint64 column_int(sqlite3_stmt *st, int i);
 /* TRUE if there was a blob of exactly @len bytes; else @ret is zeroed. */
 gboolean column_blob(sqlite3_stmt *st, int i, guint8 *ret, gsize len);
-
-/* Ends what catalogue_begin() began: commits if @ok, else rolls back. */
-gboolean catalogue_end(Catalogue *c, gboolean ok, GError **error);
 
 /* catalogue/schema.c: the scripts that lead from version i to i + 1. */
 extern const char *const catalogue_migrations[];

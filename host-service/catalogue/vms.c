@@ -238,6 +238,17 @@ static gboolean remove_vm(Catalogue *c, const char *name, GError **error)
                             name);
                 return FALSE;
         }
+        if (sql_number(c, 1,
+                       "SELECT count(*) FROM operations WHERE kind IN ('snapshot-create', 'snapshot-merge',"
+                       " 'snapshot-rollback')"
+                       " AND state IN ('queued', 'running') AND json_extract(request, '$.vm') = ?",
+                       "s", name) > 0) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
+                            "a snapshot of VM \"%s\" is being made, its history merged, or its disks rolled "
+                            "back; wait for it",
+                            name);
+                return FALSE;
+        }
         return skip_held_back(c, name, error) && tell(c, "vm.removed", name, error) &&
                sql_run(c, error, "DELETE FROM vms WHERE name = ?", "s", name);
 }

@@ -1,81 +1,22 @@
 /* host-service/hypervisor/domain_xml.c - what moult reads in a libvirt domain's XML, and adds to it. */
 #include "host-service/hypervisor/domain_xml.h"
 
-#include <libxml/parser.h>
-#include <libxml/tree.h>
 #include <string.h>
 
 #include "common/error.h"
+#include "host-service/hypervisor/domain_xml_tree.h"
 
-#define XML_OPTIONS (XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING)
-#define XML_MAX     (16 * 1024 * 1024)
-#define QEMU_NS     "http://libvirt.org/schemas/domain/qemu/1.0"
-#define PORT_ALIAS  "ua-moult-rp" /* libvirt keeps aliases that begin with "ua-" */
-#define RESERVE     "pref64-reserve"
-
-typedef xmlDoc XmlDoc;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlDoc, xmlFreeDoc)
-
-static XmlDoc *parse(const char *xml, GError **error)
-{
-        gsize len = strlen(xml);
-        g_autoptr(XmlDoc) doc = len < XML_MAX ? xmlReadMemory(xml, (int)len, NULL, NULL, XML_OPTIONS) : NULL;
-        xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
-
-        if (!root || !xmlStrEqual(root->name, BAD_CAST "domain")) {
-                g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_MALFORMED, "that is no domain's XML");
-                return NULL;
-        }
-        if (doc->intSubset || doc->extSubset) { /* no libvirt writes one; what it declares would be lost */
-                g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
-                                    "the domain's XML has a document type of its own");
-                return NULL;
-        }
-        return g_steal_pointer(&doc);
-}
-
-static gboolean is_named(const xmlNode *n, const char *name)
-{
-        return n->type == XML_ELEMENT_NODE && xmlStrEqual(n->name, BAD_CAST name);
-}
-
-static xmlNode *child(const xmlNode *parent, const char *name)
-{
-        for (xmlNode *n = parent ? parent->children : NULL; n; n = n->next)
-                if (is_named(n, name))
-                        return n;
-        return NULL;
-}
-
-/* Newly allocated, or NULL. */
-static char *attribute(const xmlNode *n, const char *name)
-{
-        xmlChar *value = n ? xmlGetNoNsProp(n, BAD_CAST name) : NULL;
-        char *copy = g_strdup((char *)value);
-
-        xmlFree(value);
-        return copy;
-}
-
-static gboolean attribute_is(const xmlNode *n, const char *name, const char *value)
-{
-        g_autofree char *is = attribute(n, name);
-
-        return g_strcmp0(is, value) == 0;
-}
-
-static xmlNode *devices_of(XmlDoc *doc)
-{
-        return child(xmlDocGetRootElement(doc), "devices");
-}
+#define QEMU_NS    "http://libvirt.org/schemas/domain/qemu/1.0"
+#define PORT_ALIAS "ua-moult-rp" /* libvirt keeps aliases that begin with "ua-" */
+#define RESERVE    "pref64-reserve"
 
 static xmlNode *find_channel(XmlDoc *doc, const char *name, guint *ret_count)
 {
-        xmlNode *devices = devices_of(doc), *found = NULL;
+        xmlNode *devices = xml_domain_devices(doc), *found = NULL;
 
         *ret_count = 0;
         for (xmlNode *n = devices ? devices->children : NULL; n; n = n->next)
-                if (is_named(n, "channel") && attribute_is(child(n, "target"), "name", name)) {
+                if (xml_is_named(n, "channel") && xml_attribute_is(xml_child(n, "target"), "name", name)) {
                         found = n;
                         (*ret_count)++;
                 }
@@ -84,28 +25,29 @@ static xmlNode *find_channel(XmlDoc *doc, const char *name, guint *ret_count)
 
 gboolean domain_xml_channel(const char *xml, const char *name, char **ret_path, gboolean *ret_connected)
 {
-        g_autoptr(XmlDoc) doc = parse(xml, NULL);
+        g_autoptr(XmlDoc) doc = xml_domain_parse(xml, NULL);
         guint count = 0;
         xmlNode *channel = doc ? find_channel(doc, name, &count) : NULL;
 
-        *ret_path = attribute(child(channel, "source"), "path");
+        *ret_path = xml_attribute(xml_child(channel, "source"), "path");
         if (*ret_path && !**ret_path)
                 g_clear_pointer(ret_path, g_free);
         if (ret_connected)
-                *ret_connected = channel && attribute_is(child(channel, "target"), "state", "connected");
+                *ret_connected =
+                        channel && xml_attribute_is(xml_child(channel, "target"), "state", "connected");
         return channel != NULL;
 }
 
 static gboolean is_root_port(const xmlNode *n)
 {
-        return is_named(n, "controller") && attribute_is(n, "type", "pci") &&
-               attribute_is(n, "model", "pcie-root-port");
+        return xml_is_named(n, "controller") && xml_attribute_is(n, "type", "pci") &&
+               xml_attribute_is(n, "model", "pcie-root-port");
 }
 
 /* N of our own root port's alias, or -1. */
 static int port_number(const xmlNode *n)
 {
-        g_autofree char *alias = is_root_port(n) ? attribute(child(n, "alias"), "name") : NULL;
+        g_autofree char *alias = is_root_port(n) ? xml_attribute(xml_child(n, "alias"), "name") : NULL;
         guint64 number;
 
         if (!alias || !g_str_has_prefix(alias, PORT_ALIAS) ||
@@ -118,16 +60,16 @@ static guint count_ports(XmlDoc *doc)
 {
         guint count = 0;
 
-        for (xmlNode *n = devices_of(doc)->children; n; n = n->next)
+        for (xmlNode *n = xml_domain_devices(doc)->children; n; n = n->next)
                 count += port_number(n) >= 0;
         return count;
 }
 
 guint domain_xml_ports(const char *xml)
 {
-        g_autoptr(XmlDoc) doc = parse(xml, NULL);
+        g_autoptr(XmlDoc) doc = xml_domain_parse(xml, NULL);
 
-        return doc && devices_of(doc) ? count_ports(doc) : 0;
+        return doc && xml_domain_devices(doc) ? count_ports(doc) : 0;
 }
 
 static gboolean refuse(GError **error, const char *why)
@@ -139,12 +81,12 @@ static gboolean refuse(GError **error, const char *why)
 /* Every reason not to touch it, before anything is. */
 static gboolean judge(XmlDoc *doc, const struct domain_needs *needs, GError **error)
 {
-        xmlNode *root = xmlDocGetRootElement(doc), *devices = devices_of(doc);
+        xmlNode *root = xmlDocGetRootElement(doc), *devices = xml_domain_devices(doc);
         xmlNode *channel;
         gboolean pcie = FALSE;
         guint count;
 
-        if (!attribute_is(root, "type", "qemu") && !attribute_is(root, "type", "kvm"))
+        if (!xml_attribute_is(root, "type", "qemu") && !xml_attribute_is(root, "type", "kvm"))
                 return refuse(error, "it is not a domain of QEMU (type qemu or kvm)");
         if (!devices)
                 return refuse(error, "it has no <devices>");
@@ -152,14 +94,14 @@ static gboolean judge(XmlDoc *doc, const struct domain_needs *needs, GError **er
         if (count > 1)
                 return refuse(error, "it has more than one channel \"" DOMAIN_CHANNEL
                                      "\"; remove all but one (virsh edit)");
-        if (channel && (!attribute_is(channel, "type", "unix") ||
-                        !attribute_is(child(channel, "target"), "type", "virtio")))
+        if (channel && (!xml_attribute_is(channel, "type", "unix") ||
+                        !xml_attribute_is(xml_child(channel, "target"), "type", "virtio")))
                 return refuse(error, "its channel \"" DOMAIN_CHANNEL
                                      "\" is not of type unix with a virtio target; correct or remove it "
                                      "(virsh edit)");
         for (xmlNode *n = devices->children; n; n = n->next)
-                pcie |= is_named(n, "controller") && attribute_is(n, "type", "pci") &&
-                        attribute_is(n, "model", "pcie-root");
+                pcie |= xml_is_named(n, "controller") && xml_attribute_is(n, "type", "pci") &&
+                        xml_attribute_is(n, "model", "pcie-root");
         if (needs->ports > 0 && !pcie)
                 return refuse(error,
                               "its machine has no PCI Express (it is not q35, say), so there is no root port "
@@ -195,7 +137,7 @@ static void set(xmlNode *n, const char *name, const char *value)
 
 static void add_channel(XmlDoc *doc)
 {
-        xmlNode *channel = append(devices_of(doc), NULL, "channel", 2);
+        xmlNode *channel = append(xml_domain_devices(doc), NULL, "channel", 2);
         xmlNode *target = append(channel, NULL, "target", 3);
 
         set(channel, "type", "unix");
@@ -206,7 +148,7 @@ static void add_channel(XmlDoc *doc)
 static void add_port(XmlDoc *doc, guint number)
 {
         g_autofree char *name = g_strdup_printf(PORT_ALIAS "%u", number);
-        xmlNode *port = append(devices_of(doc), NULL, "controller", 2);
+        xmlNode *port = append(xml_domain_devices(doc), NULL, "controller", 2);
 
         set(port, "type", "pci");
         set(port, "model", "pcie-root-port");
@@ -215,7 +157,7 @@ static void add_port(XmlDoc *doc, guint number)
 
 static gboolean has_port(XmlDoc *doc, guint number)
 {
-        for (xmlNode *n = devices_of(doc)->children; n; n = n->next)
+        for (xmlNode *n = xml_domain_devices(doc)->children; n; n = n->next)
                 if (port_number(n) == (int)number)
                         return TRUE;
         return FALSE;
@@ -223,13 +165,13 @@ static gboolean has_port(XmlDoc *doc, guint number)
 
 static gboolean is_qemu(const xmlNode *n, const char *name)
 {
-        return is_named(n, name) && n->ns && xmlStrEqual(n->ns->href, BAD_CAST QEMU_NS);
+        return xml_is_named(n, name) && n->ns && xmlStrEqual(n->ns->href, BAD_CAST QEMU_NS);
 }
 
 static xmlNode *qemu_child(const xmlNode *parent, const char *name, const char *key, const char *value)
 {
         for (xmlNode *n = parent ? parent->children : NULL; n; n = n->next)
-                if (is_qemu(n, name) && (!key || attribute_is(n, key, value)))
+                if (is_qemu(n, name) && (!key || xml_attribute_is(n, key, value)))
                         return n;
         return NULL;
 }
@@ -273,29 +215,18 @@ static gboolean reserve_all(XmlDoc *doc, guint64 bytes)
 {
         gboolean changed = FALSE;
 
-        for (xmlNode *n = devices_of(doc)->children; n; n = n->next)
+        for (xmlNode *n = xml_domain_devices(doc)->children; n; n = n->next)
                 if (port_number(n) >= 0) {
-                        g_autofree char *alias = attribute(child(n, "alias"), "name");
+                        g_autofree char *alias = xml_attribute(xml_child(n, "alias"), "name");
 
                         changed |= reserve(doc, alias, bytes);
                 }
         return changed;
 }
 
-static char *dump(XmlDoc *doc)
-{
-        xmlBuffer *buffer = xmlBufferCreate();
-        char *text;
-
-        xmlNodeDump(buffer, doc, xmlDocGetRootElement(doc), 0, 0);
-        text = g_strconcat((const char *)xmlBufferContent(buffer), "\n", NULL);
-        xmlBufferFree(buffer);
-        return text;
-}
-
 static char *extend(const char *xml, const struct domain_needs *needs, gboolean *ret_changed, GError **error)
 {
-        g_autoptr(XmlDoc) doc = parse(xml, error);
+        g_autoptr(XmlDoc) doc = xml_domain_parse(xml, error);
         gboolean changed = FALSE;
         guint count;
 
@@ -313,7 +244,7 @@ static char *extend(const char *xml, const struct domain_needs *needs, gboolean 
         if (needs->ports > 0)
                 changed |= reserve_all(doc, needs->reserve_bytes);
         *ret_changed = changed;
-        return dump(doc);
+        return xml_dump(doc);
 }
 
 char *domain_xml_prepare(const char *xml, const struct domain_needs *needs, gboolean *ret_changed,
@@ -337,7 +268,7 @@ char *domain_xml_prepare(const char *xml, const struct domain_needs *needs, gboo
 
 char *domain_xml_normalise(const char *xml, GError **error)
 {
-        g_autoptr(XmlDoc) doc = parse(xml, error);
+        g_autoptr(XmlDoc) doc = xml_domain_parse(xml, error);
 
-        return doc ? dump(doc) : NULL;
+        return doc ? xml_dump(doc) : NULL;
 }

@@ -12,6 +12,23 @@ void hypervisor_query_status(Hypervisor *h, hypervisor_status_func done, gpointe
         h->ops->query_status(h, done, user);
 }
 
+void hypervisor_command(Hypervisor *h, const char *command, JsonObject *arguments, hypervisor_reply_func done,
+                        gpointer user)
+{
+        h->ops->command(h, command, arguments, done, user);
+}
+
+void hypervisor_disks(Hypervisor *h, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done,
+                      gpointer user)
+{
+        h->ops->disks(h, what, arguments, done, user);
+}
+
+void hypervisor_query_backing(Hypervisor *h, hypervisor_files_func done, gpointer user)
+{
+        h->ops->query_backing(h, done, user);
+}
+
 void hypervisor_plug_pack(Hypervisor *h, const char *path, guint64 size_bytes, HypervisorWindow window,
                           hypervisor_done_func done, gpointer user)
 {

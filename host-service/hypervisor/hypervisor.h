@@ -9,6 +9,8 @@
  * and done one after the other. */
 #pragma once
 
+#include <json-glib/json-glib.h>
+
 #include "host-service/env.h"
 
 typedef struct Hypervisor Hypervisor;
@@ -43,10 +45,28 @@ typedef void (*hypervisor_event_func)(HypervisorEvent event, const char *detail,
  * success. */
 typedef void (*hypervisor_done_func)(const GError *error, gpointer user);
 typedef void (*hypervisor_status_func)(HypervisorStatus status, const GError *error, gpointer user);
+/* @files: NULL-terminated, valid during the call; NULL with @error. */
+typedef void (*hypervisor_files_func)(const char *const *files, const GError *error, gpointer user);
+
+/* @result: QEMU's answer, valid during the call; NULL with @error. */
+typedef void (*hypervisor_reply_func)(JsonNode *result, const GError *error, gpointer user);
 
 struct hypervisor_ops {
         const char *name; /* "qmp", "libvirt" */
         void (*query_status)(Hypervisor *h, hypervisor_status_func done, gpointer user);
+        /* On which backing files the VM's disks stand (backing_files.h), by the names that the hypervisor has
+         * for them. An error if it is off, does not answer, or cannot tell. */
+        void (*query_backing)(Hypervisor *h, hypervisor_files_func done, gpointer user);
+        /* One command of QEMU's block layer, or one that stops and continues its processors, for who knows
+         * what he does with it (host-service/snapshot). @arguments (may be NULL) are taken over. Errors:
+         * REFUSED, NOT_FOUND, UNSUPPORTED: QEMU said no, and nothing was done; TIMEOUT, IO: it may have been
+         * done. */
+        void (*command)(Hypervisor *h, const char *command, JsonObject *arguments, hypervisor_reply_func done,
+                        gpointer user);
+        /* A request to libvirt about the domain's disks (env.h). @arguments (may be NULL) are taken over.
+         * Errors as there; UNSUPPORTED: the VM is no domain of libvirt's. */
+        void (*disks)(Hypervisor *h, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done,
+                      gpointer user);
         /* Makes @size_bytes (a power of two) of the file @path visible to the guest as a read-only window.
          * The same file already plugged as the same kind: success at once. Another window that nobody needs
          * any more is taken off if it can be. UNSUPPORTED: the VM has no place for it, or this hypervisor
@@ -72,6 +92,11 @@ struct Hypervisor {
 
 void hypervisor_set_events(Hypervisor *h, hypervisor_event_func on_event, gpointer user);
 void hypervisor_query_status(Hypervisor *h, hypervisor_status_func done, gpointer user);
+void hypervisor_command(Hypervisor *h, const char *command, JsonObject *arguments, hypervisor_reply_func done,
+                        gpointer user);
+void hypervisor_disks(Hypervisor *h, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done,
+                      gpointer user);
+void hypervisor_query_backing(Hypervisor *h, hypervisor_files_func done, gpointer user);
 void hypervisor_plug_pack(Hypervisor *h, const char *path, guint64 size_bytes, HypervisorWindow window,
                           hypervisor_done_func done, gpointer user);
 void hypervisor_unplug_pack(Hypervisor *h, hypervisor_done_func done, gpointer user);

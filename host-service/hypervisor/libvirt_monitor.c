@@ -23,6 +23,7 @@ typedef struct {
 typedef struct {
         LibvirtMonitor *monitor;
         char *name;
+        gboolean of_libvirt;     /* about its disks: what it answers is no message of QEMU's */
         monitor_reply_func done; /* NULL: released */
         gpointer user;
 } Command;
@@ -52,6 +53,19 @@ static GError *judge(const LibvirtMonitor *m, const Command *cmd, const char *re
         return bad;
 }
 
+static void tell_disks(const LibvirtMonitor *m, const Command *cmd, const char *reply, const GError *error)
+{
+        g_autoptr(JsonNode) node = reply ? json_from_string(reply, NULL) : NULL;
+        g_autoptr(GError) why =
+                error ? g_error_new(MOULT_ERROR, moult_error_code(error), "libvirt %s: domain %s: %s: %s",
+                                    m->uri, m->domain, cmd->name, error->message)
+                      : NULL;
+
+        if (!error && !node) /* VIRT_DISKS_DEFINE and _SWITCH have nothing to say */
+                node = json_node_init_null(json_node_alloc());
+        cmd->done(why ? NULL : node, why, cmd->user); /* may free the monitor */
+}
+
 static void on_reply(const char *reply, const GError *error, gpointer user)
 {
         Command *cmd = user;
@@ -60,11 +74,25 @@ static void on_reply(const char *reply, const GError *error, gpointer user)
         g_autoptr(GError) why = NULL;
 
         g_queue_remove(&m->commands, cmd);
-        if (cmd->done) {
+        if (cmd->done && cmd->of_libvirt) {
+                tell_disks(m, cmd, reply, error);
+        } else if (cmd->done) {
                 why = judge(m, cmd, reply, error, &message);
                 cmd->done(why ? NULL : message->data, why, cmd->user); /* may free the monitor */
         }
         command_free(cmd);
+}
+
+static Command *command_new(LibvirtMonitor *m, const char *name, monitor_reply_func done, gpointer user)
+{
+        Command *cmd = g_new0(Command, 1);
+
+        cmd->monitor = m;
+        cmd->name = g_strdup(name);
+        cmd->done = done;
+        cmd->user = user;
+        g_queue_push_tail(&m->commands, cmd);
+        return cmd;
 }
 
 static void execute(Monitor *base, const char *command, JsonObject *arguments, guint timeout_ms,
@@ -73,14 +101,28 @@ static void execute(Monitor *base, const char *command, JsonObject *arguments, g
         LibvirtMonitor *m = (LibvirtMonitor *)base;
         g_autoptr(JsonObject) owned = arguments;
         g_autofree char *line = qmp_command_line(command, owned, 0);
-        Command *cmd = g_new0(Command, 1);
 
-        cmd->monitor = m;
-        cmd->name = g_strdup(command);
-        cmd->done = done;
-        cmd->user = user;
-        g_queue_push_tail(&m->commands, cmd);
-        m->virt->monitor(m->watched, line, timeout_ms, on_reply, cmd);
+        m->virt->monitor(m->watched, line, timeout_ms, on_reply, command_new(m, command, done, user));
+}
+
+static void ask_disks(Monitor *base, VirtDisks what, JsonObject *arguments, guint timeout_ms,
+                      monitor_reply_func done, gpointer user)
+{
+        static const char *const names[] = {[VIRT_DISKS_ASK] = "asking for its disks' files",
+                                            [VIRT_DISKS_DEFINE] = "naming its disks' files",
+                                            [VIRT_DISKS_SWITCH] = "switching its disks to new files"};
+        LibvirtMonitor *m = (LibvirtMonitor *)base;
+        g_autoptr(JsonNode) node = json_node_alloc();
+        g_autofree char *text = NULL;
+        Command *cmd = command_new(m, names[what], done, user);
+
+        if (arguments) {
+                json_node_init_object(node, arguments);
+                json_object_unref(arguments);
+                text = json_to_string(node, FALSE);
+        }
+        cmd->of_libvirt = TRUE;
+        m->virt->disks(m->watched, what, text, timeout_ms, on_reply, cmd);
 }
 
 static void release(Monitor *base)
@@ -117,6 +159,7 @@ static void free_monitor(Monitor *base)
 
 static const struct monitor_ops libvirt_monitor_ops = {
         .execute = execute,
+        .disks = ask_disks,
         .release = release,
         .free = free_monitor,
 };

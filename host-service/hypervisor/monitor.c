@@ -11,6 +11,21 @@ static G_DEFINE_QUARK(moult - monitor - gone, monitor_gone)
         m->ops->execute(m, command, arguments, timeout_ms, done, user);
 }
 
+void monitor_disks(Monitor *m, VirtDisks what, JsonObject *arguments, guint timeout_ms,
+                   monitor_reply_func done, gpointer user)
+{
+        g_autoptr(GError) none = NULL;
+
+        if (m->ops->disks) {
+                m->ops->disks(m, what, arguments, timeout_ms, done, user);
+                return;
+        }
+        if (arguments)
+                json_object_unref(arguments);
+        none = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED, "the VM is no domain of libvirt's");
+        done(NULL, none, user);
+}
+
 void monitor_release(Monitor *m)
 {
         m->ops->release(m);

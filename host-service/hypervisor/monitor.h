@@ -27,6 +27,9 @@ struct monitor_events {
 struct monitor_ops {
         void (*execute)(Monitor *m, const char *command, JsonObject *arguments, guint timeout_ms,
                         monitor_reply_func done, gpointer user);
+        /* NULL: the VM is no domain of libvirt's. */
+        void (*disks)(Monitor *m, VirtDisks what, JsonObject *arguments, guint timeout_ms,
+                      monitor_reply_func done, gpointer user);
         void (*release)(Monitor *m);
         void (*free)(Monitor *m);
 };
@@ -39,6 +42,9 @@ struct Monitor {
 /* The first command connects; commands given meanwhile wait for that. Takes over @arguments (may be NULL). */
 void monitor_execute(Monitor *m, const char *command, JsonObject *arguments, guint timeout_ms,
                      monitor_reply_func done, gpointer user);
+/* The same for libvirt itself (env.h); UNSUPPORTED if it has nothing to do with the VM. */
+void monitor_disks(Monitor *m, VirtDisks what, JsonObject *arguments, guint timeout_ms,
+                   monitor_reply_func done, gpointer user);
 /* Lets the monitor go, for others; fails what is under way with CANCELLED. No `lost`. */
 void monitor_release(Monitor *m);
 /* Callbacks under way do not run any more. */

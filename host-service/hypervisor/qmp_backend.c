@@ -12,10 +12,12 @@
 #include <string.h>
 
 #include "common/error.h"
+#include "host-service/hypervisor/backing_files.h"
 #include "host-service/hypervisor/libvirt_monitor.h"
 #include "host-service/hypervisor/qmp.h"
 
 #define COMMAND_TIMEOUT_MS 10000u
+#define DISKS_TIMEOUT_MS   60000u /* libvirt itself waits 30 s for another job of the domain's to end */
 #define QUEUE_MAX          64u
 /* A libvirtd that is restarted breaks the connection, and nothing else. */
 #define LOST_MAX 3u
@@ -27,6 +29,10 @@ const Op *qmp_backend_op(QmpBackend *b)
 
 static void op_free(Op *op)
 {
+        g_strfreev(op->files);
+        g_free(op->command);
+        g_clear_pointer(&op->arguments, json_object_unref);
+        g_clear_pointer(&op->reply, json_node_unref);
         g_free(op->path);
         g_free(op);
 }
@@ -59,9 +65,18 @@ void qmp_backend_finish(QmpBackend *b, HypervisorStatus status, const GError *er
         kick(b);
         if (op->kind == OP_STATUS)
                 op->status_done(status, error, op->user);
+        else if (op->kind == OP_BACKING)
+                op->files_done((const char *const *)op->files, error, op->user);
+        else if (op->kind == OP_COMMAND || op->kind == OP_DISKS)
+                op->reply_done(op->reply, error, op->user);
         else
                 op->done(error, op->user);
         op_free(op);
+}
+
+static gboolean is_about_windows(const Op *op)
+{
+        return op->kind == OP_PLUG || op->kind == OP_UNPLUG;
 }
 
 /* Every command's error comes through here: an absent QEMU is a state, not a failure, for what it can be one.
@@ -79,7 +94,7 @@ void qmp_backend_fail(QmpBackend *b, const GError *error, const char *doing)
                 }
         }
         /* What was asked last may have been done or not: a new survey tells. */
-        if (g_error_matches(error, MOULT_ERROR, MOULT_ERROR_IO) && op->kind != OP_STATUS &&
+        if (g_error_matches(error, MOULT_ERROR, MOULT_ERROR_IO) && is_about_windows(op) &&
             b->lost < b->lost_max) {
                 b->lost++;
                 host_timer_clear(&b->wait);
@@ -127,7 +142,7 @@ static void on_event(const char *name, JsonObject *data, gpointer user)
                 tell(b, HYPERVISOR_EVENT_RESET, qmp_string(data, "reason"));
         } else if (g_str_equal(name, "DEVICE_DELETED") && device &&
                    g_str_has_prefix(device, "moult-window-")) {
-                gboolean ours = b->running && op->kind != OP_STATUS;
+                gboolean ours = b->running && is_about_windows(op);
 
                 qmp_unplug_deleted(b);
                 if (!ours)
@@ -162,10 +177,50 @@ static void on_status(JsonNode *result, const GError *error, gpointer user)
                                    NULL);
 }
 
+static void on_nodes(JsonNode *result, const GError *error, gpointer user)
+{
+        QmpBackend *b = user;
+        Op *op = g_queue_peek_head(&b->queue);
+        g_autoptr(GError) odd = NULL;
+
+        if (!error) {
+                op->files = backing_files_of(result);
+                if (op->files) {
+                        qmp_backend_finish(b, HYPERVISOR_RUNNING, NULL);
+                        return;
+                }
+                odd = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                                          "the answer is no list of disks");
+        }
+        qmp_backend_fail(b, odd ? odd : error, "asking for the VM's disks");
+}
+
+/* Flat: without it each node repeats all that it stands on, and a long chain is a large answer. */
+static void ask_for_disks(QmpBackend *b)
+{
+        JsonObject *args = json_object_new();
+
+        json_object_set_boolean_member(args, "flat", TRUE);
+        qmp_backend_execute(b, "query-named-block-nodes", args, on_nodes);
+}
+
+static void on_reply(JsonNode *result, const GError *error, gpointer user)
+{
+        QmpBackend *b = user;
+        Op *op = g_queue_peek_head(&b->queue);
+
+        if (error) {
+                qmp_backend_fail(b, error, op->kind == OP_DISKS ? "the domain's disks" : op->command);
+                return;
+        }
+        op->reply = json_node_ref(result);
+        qmp_backend_finish(b, HYPERVISOR_RUNNING, NULL);
+}
+
 static gboolean start_head(gpointer user)
 {
         QmpBackend *b = user;
-        const Op *op = qmp_backend_op(b);
+        Op *op = g_queue_peek_head(&b->queue);
 
         host_timer_clear(&b->kick);
         b->running = TRUE;
@@ -173,6 +228,13 @@ static gboolean start_head(gpointer user)
         b->staying = op->kind == OP_PLUG ? ~0u : 0; /* it may be in use by the very push that plugs */
         if (op->kind == OP_STATUS)
                 qmp_backend_execute(b, "query-status", NULL, on_status);
+        else if (op->kind == OP_BACKING)
+                ask_for_disks(b);
+        else if (op->kind == OP_COMMAND)
+                qmp_backend_execute(b, op->command, g_steal_pointer(&op->arguments), on_reply);
+        else if (op->kind == OP_DISKS)
+                monitor_disks(b->monitor, op->what, g_steal_pointer(&op->arguments), DISKS_TIMEOUT_MS,
+                              on_reply, b);
         else
                 qmp_survey(b);
         return G_SOURCE_REMOVE;
@@ -194,6 +256,39 @@ static void qmp_query_status(Hypervisor *h, hypervisor_status_func done, gpointe
 
         op->kind = OP_STATUS;
         op->status_done = done;
+        op->user = user;
+}
+
+static void qmp_query_backing(Hypervisor *h, hypervisor_files_func done, gpointer user)
+{
+        Op *op = enqueue((QmpBackend *)h);
+
+        op->kind = OP_BACKING;
+        op->files_done = done;
+        op->user = user;
+}
+
+static void qmp_command(Hypervisor *h, const char *command, JsonObject *arguments, hypervisor_reply_func done,
+                        gpointer user)
+{
+        Op *op = enqueue((QmpBackend *)h);
+
+        op->kind = OP_COMMAND;
+        op->command = g_strdup(command);
+        op->arguments = arguments;
+        op->reply_done = done;
+        op->user = user;
+}
+
+static void qmp_disks(Hypervisor *h, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done,
+                      gpointer user)
+{
+        Op *op = enqueue((QmpBackend *)h);
+
+        op->kind = OP_DISKS;
+        op->what = what;
+        op->arguments = arguments;
+        op->reply_done = done;
         op->user = user;
 }
 
@@ -249,7 +344,8 @@ static void qmp_free(Hypervisor *h)
 
 #define OPS(NAME)                                                                                            \
         {                                                                                                    \
-                .name = NAME, .query_status = qmp_query_status, .plug_pack = qmp_plug_pack,                  \
+                .name = NAME, .query_status = qmp_query_status, .query_backing = qmp_query_backing,          \
+                .command = qmp_command, .disks = qmp_disks, .plug_pack = qmp_plug_pack,                      \
                 .unplug_pack = qmp_unplug_pack, .is_plugged = qmp_is_plugged, .keeps = qmp_keeps,            \
                 .free = qmp_free,                                                                            \
         }

@@ -12,12 +12,19 @@
 typedef struct QmpBackend QmpBackend;
 
 typedef struct {
-        enum { OP_STATUS, OP_PLUG, OP_UNPLUG } kind;
+        enum { OP_STATUS, OP_BACKING, OP_COMMAND, OP_DISKS, OP_PLUG, OP_UNPLUG } kind;
         char *path;
         guint64 size_bytes;
         HypervisorWindow window;
         hypervisor_done_func done;
         hypervisor_status_func status_done;
+        hypervisor_files_func files_done;
+        char **files;          /* BACKING: what was answered */
+        char *command;         /* COMMAND */
+        VirtDisks what;        /* DISKS */
+        JsonObject *arguments; /* of both, until they are sent; what was answered */
+        JsonNode *reply;
+        hypervisor_reply_func reply_done;
         gpointer user;
 } Op;
 

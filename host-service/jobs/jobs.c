@@ -35,6 +35,7 @@ struct Jobs {
         GQueue later;        /* likewise: the catalogue could not take it; RETRY_MS from then */
         GQueue unfinished;   /* struct finish */
         GSource *idle, *retry, *again;
+        gboolean quiet;
 };
 
 static void pending_free(struct pending *p)
@@ -62,6 +63,13 @@ Jobs *jobs_new(const struct host_env *env, Catalogue *c)
         g_queue_init(&j->later);
         g_queue_init(&j->unfinished);
         return j;
+}
+
+void jobs_quiet(Jobs *j)
+{
+        j->quiet = TRUE;
+        host_timer_clear(&j->idle);
+        host_timer_clear(&j->again);
 }
 
 void jobs_free(Jobs *j)
@@ -170,7 +178,7 @@ static gboolean run_pending(gpointer user)
 
 static void begin_idle(Jobs *j)
 {
-        if (j->idle)
+        if (j->idle || j->quiet)
                 return;
         j->idle = g_idle_source_new();
         g_source_set_callback(j->idle, run_pending, j, NULL);

@@ -25,6 +25,8 @@ struct job_kind {
 };
 
 Jobs *jobs_new(const struct host_env *env, Catalogue *c);
+/* Nothing is begun, taken up again or cancelled any more: runners may go, while the loop turns. */
+void jobs_quiet(Jobs *j);
 void jobs_free(Jobs *j); /* runners must be gone or quiet by then */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Jobs, jobs_free)
 
