@@ -22,10 +22,13 @@ enum {
         SETTING_S3_CA,
         SETTING_S3_TIMEOUT,
         SETTING_IMMUTABLE,
+        SETTING_MERGE,
         SETTING_CONCURRENT,
+        SETTING_PER_BACKING,
         SETTING_BYTES,
         SETTING_API_LISTEN,
         SETTING_AUDIT_LOG,
+        SETTING_DISK_HELPER,
         SETTING_LOG_LEVEL,
         SETTINGS
 };
@@ -52,13 +55,19 @@ static const struct setting {
         [SETTING_S3_TIMEOUT] = {"s3-timeout", "30", "SECONDS", "so long without an answer is a failure"},
         [SETTING_IMMUTABLE] = {"immutable-packs", "yes", "yes|no",
                                "set the immutable attribute on sealed packs"},
+        [SETTING_MERGE] = {"merge-after-upload", "yes", "yes|no",
+                           "merge a disk's history and the layer above it when the store has both"},
         [SETTING_CONCURRENT] = {"concurrent-pushes", "8", "N", "so many pushes talk to their guests at once"},
+        [SETTING_PER_BACKING] = {"concurrent-per-backing", "0", "N",
+                                 "so many of these for VMs that share a backing file; 0: any"},
         [SETTING_BYTES] = {"concurrent-bytes", "0", "N[K|M|G|T]",
                            "so many bytes of packs are staged at once; 0: any"},
         [SETTING_API_LISTEN] = {"api-listen", NULL, "ADDR:PORT",
                                 "serve the API over TLS too, to holders of API tokens"},
         [SETTING_AUDIT_LOG] = {"audit-log", NULL, "PATH|none",
                                "who asked for what, as JSON lines (audit.log in the state directory)"},
+        [SETTING_DISK_HELPER] = {"disk-helper", "/run/moult-disks.sock", "PATH|none",
+                                 "the socket of moult-disks, asked where moultd may not change disks' files"},
         [SETTING_LOG_LEVEL] = {"log-level", "info", "LEVEL", "debug, info, notice, warning or error"},
 };
 
@@ -76,13 +85,23 @@ static gboolean find_level(const char *name, EventLevel *ret, GError **error)
         return FALSE;
 }
 
-static gboolean find_number(const char *name, const char *text, guint max, guint *ret, GError **error)
+static gboolean find_bool(const char *name, const char *text, gboolean *ret, GError **error)
+{
+        *ret = g_str_equal(text, "yes");
+        if (!*ret && !g_str_equal(text, "no"))
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED, "%s: \"%s\" is neither yes nor no",
+                            name, text);
+        return *ret || g_str_equal(text, "no");
+}
+
+static gboolean find_number(const char *name, const char *text, guint min, guint max, guint *ret,
+                            GError **error)
 {
         guint64 n;
 
-        if (!g_ascii_string_to_unsigned(text, 10, 1, max, &n, NULL)) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED, "%s: \"%s\" is no number from 1 to %u",
-                            name, text, max);
+        if (!g_ascii_string_to_unsigned(text, 10, min, max, &n, NULL)) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                            "%s: \"%s\" is no number from %u to %u", name, text, min, max);
                 return FALSE;
         }
         *ret = (guint)n;
@@ -171,16 +190,16 @@ static HostConfig *make_config(char *values[SETTINGS], GError **error)
         c->s3_region = g_strdup(values[SETTING_S3_REGION]);
         c->s3_credentials = g_strdup(values[SETTING_S3_CREDENTIALS]);
         c->s3_ca = g_strdup(values[SETTING_S3_CA]);
-        c->immutable_packs = g_str_equal(values[SETTING_IMMUTABLE], "yes");
-        if (!c->immutable_packs && !g_str_equal(values[SETTING_IMMUTABLE], "no")) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
-                            "immutable-packs: \"%s\" is neither yes nor no", values[SETTING_IMMUTABLE]);
-                return NULL;
-        }
-        if (!find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
-            !find_number("concurrent-pushes", values[SETTING_CONCURRENT], CONCURRENT_PUSHES_MAX,
+        if (!g_str_equal(values[SETTING_DISK_HELPER], "none"))
+                c->disk_helper = g_strdup(values[SETTING_DISK_HELPER]);
+        if (!find_bool("immutable-packs", values[SETTING_IMMUTABLE], &c->immutable_packs, error) ||
+            !find_bool("merge-after-upload", values[SETTING_MERGE], &c->merge_after_upload, error) ||
+            !find_level(values[SETTING_LOG_LEVEL], &c->log_level, error) ||
+            !find_number("concurrent-pushes", values[SETTING_CONCURRENT], 1, CONCURRENT_PUSHES_MAX,
                          &c->concurrent_pushes, error) ||
-            !find_number("s3-timeout", values[SETTING_S3_TIMEOUT], S3_TIMEOUT_MAX_S, &c->s3_timeout_s,
+            !find_number("concurrent-per-backing", values[SETTING_PER_BACKING], 0, CONCURRENT_PUSHES_MAX,
+                         &c->concurrent_per_backing, error) ||
+            !find_number("s3-timeout", values[SETTING_S3_TIMEOUT], 1, S3_TIMEOUT_MAX_S, &c->s3_timeout_s,
                          error) ||
             !find_bytes(values[SETTING_BYTES], &c->concurrent_bytes, error))
                 return NULL;
@@ -271,6 +290,7 @@ void host_config_free(struct host_config *c)
         g_free(c->tls_listen);
         g_free(c->api_listen);
         g_free(c->audit_log);
+        g_free(c->disk_helper);
         g_free(c->shared_store);
         g_free(c->s3_endpoint);
         g_free(c->s3_region);

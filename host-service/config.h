@@ -20,9 +20,12 @@ typedef struct host_config { /* filled once; const from then on */
         char *shared_store;  /* "none", a directory, "s3://BUCKET[/PREFIX]"; NULL: STATE_DIR/objects */
         char *s3_endpoint, *s3_region, *s3_credentials, *s3_ca; /* or NULL, but for the region */
         guint s3_timeout_s;
-        gboolean immutable_packs; /* sealed packs get the immutable attribute where there is one */
-        guint concurrent_pushes;  /* that talk to their guests at once; 1..CONCURRENT_PUSHES_MAX */
-        guint64 concurrent_bytes; /* of packs that these stage; 0: any */
+        char *disk_helper;            /* socket of moult-disks; NULL: none */
+        gboolean merge_after_upload;  /* of VMs' disks: what the store has becomes one file */
+        gboolean immutable_packs;     /* sealed packs get the immutable attribute where there is one */
+        guint concurrent_pushes;      /* that talk to their guests at once; 1..CONCURRENT_PUSHES_MAX */
+        guint concurrent_per_backing; /* of these, for VMs that share a backing file; 0: any */
+        guint64 concurrent_bytes;     /* of packs that these stage; 0: any */
         EventLevel log_level;
 } HostConfig;
 

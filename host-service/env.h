@@ -104,6 +104,22 @@ typedef void (*virt_event_func)(VirtEvent event, const char *detail, const char 
 /* @reply: one JSON text, QEMU's answer (which may be an error of QEMU's), valid during the call. */
 typedef void (*virt_reply_func)(const char *reply, const GError *error, gpointer user);
 
+/* What is asked of libvirt itself about a domain's disks, which it knows by their targets ("vda"). Arguments
+ * and answers are JSON objects. */
+typedef enum {
+        /* -> {"live": {TARGET: FILE}, "defined": {TARGET: FILE}, "saved": BOOLEAN}: the files of the domain
+         * as it runs (absent if it does not), those that it is started from (absent if libvirt does not keep
+         * it), and whether its next start goes on from a managed save. */
+        VIRT_DISKS_ASK,
+        /* {TARGET: {"to": FILE, "format": FORMAT, "from": [FILE, ...]}}: it is started from these files, what
+         * they stand on as their headers say. All at once, or nothing: REFUSED if one is now neither `to` nor
+         * one of `from`, or libvirt keeps no definition. */
+        VIRT_DISKS_DEFINE,
+        /* {TARGET: FILE}: what the running domain writes goes to these images, which are there, empty, over
+         * what it has; all at one instant. libvirt keeps no record of it but in the domain's live XML. */
+        VIRT_DISKS_SWITCH,
+} VirtDisks;
+
 struct host_virt_ops {
         /* @domain: name or UUID; need not exist. Events come from the loop, never from inside a call. */
         VirtDomain *(*domain_new)(gpointer self, const char *uri, const char *domain, virt_event_func event,
@@ -116,6 +132,10 @@ struct host_virt_ops {
          * done. */
         void (*monitor)(VirtDomain *d, const char *command, guint timeout_ms, virt_reply_func done,
                         gpointer user);
+        /* As monitor(). @arguments: JSON, or NULL. An error does not tell whether a VIRT_DISKS_SWITCH has
+         * happened. */
+        void (*disks)(VirtDomain *d, VirtDisks what, const char *arguments, guint timeout_ms,
+                      virt_reply_func done, gpointer user);
         /* The host's end of the virtio port @channel. Exactly once, like connect_unix(). */
         void (*open_channel)(VirtDomain *d, const char *channel, GCancellable *cancellable,
                              host_connected_func done, gpointer user);
@@ -133,6 +153,7 @@ struct host_env {
         const struct session_environment *session; /* of guests' sessions, with `self`; NULL: the real one */
         const struct host_virt_ops *virt;          /* NULL: built without libvirt */
         ObjectStore *objects;                      /* the shared store; owned by main; NULL: none */
+        const char *disk_helper;                   /* the socket of moult-disks; NULL: none */
         const char *catalogue_path;                /* for sqlite3_open_v2 */
         const char *sqlite_vfs;                    /* NULL: the default one */
 };

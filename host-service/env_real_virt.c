@@ -9,7 +9,6 @@
  *
  * Calls that come while there is no connection wait for it, each until its own time is over. */
 #include <libvirt-glib/libvirt-glib-event.h>
-#include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,14 +24,15 @@
 #define RETRY_FIRST_MS   500u
 #define RETRY_LONGEST_MS 30000u
 
-typedef enum { CALL_OPEN, CALL_CLOSE, CALL_MONITOR, CALL_CHANNEL } CallKind;
+typedef enum { CALL_OPEN, CALL_CLOSE, CALL_MONITOR, CALL_DISKS, CALL_CHANNEL } CallKind;
 
 typedef struct {
         CallKind kind;
         VirtHost *host;
         VirtDomain *domain; /* NULL: nobody asks any more */
         virConnectPtr conn;
-        char *name, *text;  /* of the domain; command or channel */
+        VirtDisks what;
+        char *name, *text;  /* of the domain; command, arguments or channel */
         virConnectPtr dead; /* it broke during the call; compared, not used */
         gboolean begun;     /* given to a worker */
         gboolean told;      /* its time was over */
@@ -56,32 +56,6 @@ static void post(VirtHost *h, GSourceFunc func, gpointer data)
         g_source_set_callback(s, func, data, NULL);
         g_source_attach(s, h->context);
         g_source_unref(s);
-}
-
-GError *virt_error(const char *doing)
-{
-        const virError *e = virGetLastError();
-        MoultError code = MOULT_ERROR_IO;
-
-        if (e && (e->code == VIR_ERR_NO_DOMAIN || e->code == VIR_ERR_OPERATION_INVALID))
-                code = MOULT_ERROR_NOT_FOUND;
-        else if (e && e->code == VIR_ERR_OPERATION_TIMEOUT)
-                code = MOULT_ERROR_TIMEOUT;
-        else if (e && (e->code == VIR_ERR_OPERATION_DENIED || e->code == VIR_ERR_ACCESS_DENIED ||
-                       e->code == VIR_ERR_NO_SUPPORT || e->code == VIR_ERR_OPERATION_UNSUPPORTED))
-                code = MOULT_ERROR_UNSUPPORTED;
-        return g_error_new(MOULT_ERROR, code, "%s: %s", doing,
-                           e && e->message ? e->message : "unknown error");
-}
-
-virDomainPtr virt_lookup(virConnectPtr conn, const char *domain, GError **error)
-{
-        virDomainPtr d = g_uuid_string_is_valid(domain) ? virDomainLookupByUUIDString(conn, domain)
-                                                        : virDomainLookupByName(conn, domain);
-
-        if (!d)
-                g_propagate_error(error, virt_error("looking for the domain"));
-        return d;
 }
 
 /* --- calls, in worker threads */
@@ -110,17 +84,6 @@ static void do_close(Call *c)
         virConnectUnregisterCloseCallback(c->conn, on_closed);
 }
 
-static void do_monitor(Call *c)
-{
-        virDomainPtr d = virt_lookup(c->conn, c->name, &c->error);
-
-        if (!d)
-                return;
-        if (virDomainQemuMonitorCommand(d, c->text, &c->reply, VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT) < 0)
-                c->error = virt_error("QEMU's monitor");
-        virDomainFree(d);
-}
-
 static gboolean on_call_done(gpointer user);
 
 static void work(gpointer data, gpointer user)
@@ -135,7 +98,10 @@ static void work(gpointer data, gpointer user)
                 do_close(c);
                 break;
         case CALL_MONITOR:
-                do_monitor(c);
+                c->reply = virt_monitor_command(c->conn, c->name, c->text, &c->error);
+                break;
+        case CALL_DISKS:
+                c->reply = virt_disks(c->conn, c->name, c->what, c->text, &c->error);
                 break;
         case CALL_CHANNEL:
                 c->reply = virt_channel_find(c->conn, c->host->uri, c->name, c->text, &c->fd, &c->error);
@@ -312,6 +278,11 @@ static void opened(VirtHost *h, Call *c)
         }
 }
 
+static gboolean has_reply(const Call *c)
+{
+        return c->kind == CALL_MONITOR || c->kind == CALL_DISKS;
+}
+
 static void channel_found(Call *c)
 {
         g_autofree char *peer = NULL;
@@ -339,7 +310,7 @@ static gboolean on_call_done(gpointer user)
                 opened(c->host, c);
         else if (c->kind == CALL_CHANNEL)
                 channel_found(c);
-        else if (c->kind == CALL_MONITOR && c->domain && !c->told)
+        else if (has_reply(c) && c->domain && !c->told)
                 c->replied(c->error ? NULL : c->reply, c->error, c->user);
         call_free(c);
         return G_SOURCE_REMOVE;
@@ -363,12 +334,11 @@ static gboolean on_timeout(gpointer user)
         return G_SOURCE_REMOVE;
 }
 
-static void monitor(VirtDomain *d, const char *command, guint timeout_ms, virt_reply_func done, gpointer user)
+static void ask(Call *c, const char *text, guint timeout_ms, virt_reply_func done, gpointer user)
 {
-        VirtHost *h = d->host;
-        Call *c = call_new(CALL_MONITOR, h, d);
+        VirtHost *h = c->host;
 
-        c->text = g_strdup(command);
+        c->text = g_strdup(text);
         c->replied = done;
         c->user = user;
         c->timer = host_timer_add(&h->real->env, timeout_ms, on_timeout, c);
@@ -378,6 +348,20 @@ static void monitor(VirtDomain *d, const char *command, guint timeout_ms, virt_r
                 g_queue_push_tail(&h->waiting, c);
                 open_host(h); /* somebody waits: now, not when the back-off is over */
         }
+}
+
+static void monitor(VirtDomain *d, const char *command, guint timeout_ms, virt_reply_func done, gpointer user)
+{
+        ask(call_new(CALL_MONITOR, d->host, d), command, timeout_ms, done, user);
+}
+
+static void disks(VirtDomain *d, VirtDisks what, const char *arguments, guint timeout_ms,
+                  virt_reply_func done, gpointer user)
+{
+        Call *c = call_new(CALL_DISKS, d->host, d);
+
+        c->what = what;
+        ask(c, arguments, timeout_ms, done, user);
 }
 
 static gboolean on_not_connected(gpointer user)
@@ -476,7 +460,7 @@ static void domain_free(VirtDomain *d)
 
                 c->domain = NULL;
                 g_ptr_array_remove_index_fast(d->calls, 0);
-                if (c->kind == CALL_MONITOR && !c->begun) {
+                if (has_reply(c) && !c->begun) {
                         g_queue_remove(&h->waiting, c);
                         call_free(c);
                 }
@@ -494,5 +478,6 @@ const struct host_virt_ops env_real_virt_ops = {
         .domain_new = domain_new,
         .domain_free = domain_free,
         .monitor = monitor,
+        .disks = disks,
         .open_channel = open_channel,
 };

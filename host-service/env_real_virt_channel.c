@@ -15,19 +15,11 @@
 #include "common/fd.h"
 #include "host-service/env_real_virt_private.h"
 #include "host-service/hypervisor/domain_xml.h"
+#include "host-service/hypervisor/libvirt_uri.h"
 
 #define PIECE       (64 * 1024)
 #define KEEPALIVE_S 5
 #define KEEPALIVES  3u
-
-static gboolean is_local(const char *uri)
-{
-        g_autoptr(GUri) u = g_uri_parse(uri, G_URI_FLAGS_NONE, NULL);
-        const char *scheme = u ? g_uri_get_scheme(u) : "";
-        const char *host = u ? g_uri_get_host(u) : NULL;
-
-        return (!host || !*host) && (!strchr(scheme, '+') || g_str_has_suffix(scheme, "+unix"));
-}
 
 /* --- libvirt carries the bytes */
 
@@ -156,7 +148,7 @@ char *virt_channel_find(virConnectPtr conn, const char *uri, const char *domain,
                             "domain %s has no channel \"%s\"; `moult vm prepare` adds it", domain, channel);
                 return NULL;
         }
-        if (path && is_local(uri) && access(path, R_OK | W_OK) == 0)
+        if (path && libvirt_uri_is_local(uri) && access(path, R_OK | W_OK) == 0)
                 return g_steal_pointer(&path);
         *ret_fd = relay_new(uri, domain, channel, error);
         return NULL;

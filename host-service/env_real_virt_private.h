@@ -1,7 +1,8 @@
 /* host-service/env_real_virt_private.h - what the files of the real libvirt share; for them only.
  *
- * env_real_virt.c: connections and calls. env_real_virt_events.c: what libvirt tells by itself.
- * env_real_virt_channel.c: the host's end of a virtio port. */
+ * env_real_virt.c: connections and calls. env_real_virt_domain.c: what is asked of a domain.
+ * env_real_virt_events.c: what libvirt tells by itself. env_real_virt_channel.c: the host's end of a virtio
+ * port. */
 #pragma once
 
 #include <libvirt/libvirt.h>
@@ -50,6 +51,11 @@ void virt_events_end(virConnectPtr conn, int lifecycle, int monitor);
 GError *virt_error(const char *doing);
 /* By UUID or name. Blocks. */
 virDomainPtr virt_lookup(virConnectPtr conn, const char *domain, GError **error);
+
+/* In a worker thread: one command for QEMU, or one request about disks. The answer is owned by the caller. */
+char *virt_monitor_command(virConnectPtr conn, const char *domain, const char *command, GError **error);
+char *virt_disks(virConnectPtr conn, const char *domain, VirtDisks what, const char *arguments,
+                 GError **error);
 
 /* Where the host's end of the port @channel is: blocks, in a worker thread. A path that this process can
  * connect to, or else a descriptor that a relay serves (then *ret_fd >= 0). */

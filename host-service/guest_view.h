@@ -4,9 +4,10 @@
  * Everything is an event-loop call that does not block. */
 #pragma once
 
-#include "proto/channel.pb-c.h"
-
 #include <gio/gio.h>
+
+#include "host-service/hypervisor/hypervisor.h"
+#include "proto/channel.pb-c.h"
 
 struct guest_status {
         gboolean connected;    /* a session stands now */
@@ -15,6 +16,7 @@ struct guest_status {
                 *software; /* of the agent that has the session, or NULL; borrowed until the loop goes on */
         gboolean qmp;      /* the hypervisor's control socket answers */
         gboolean tells_facts; /* its agent knows FactsQuery */
+        gboolean freezes;     /* its agent knows Freeze */
         const char *away;     /* why its hypervisor does not have it any more; NULL; borrowed */
 };
 
@@ -33,6 +35,9 @@ struct guest_view_ops {
         void (*status)(gpointer self, const char *vm, struct guest_status *ret);
         /* Asks the hypervisor anew; then status() knows. */
         void (*look)(gpointer self, const char *vm, guest_looked_func done, gpointer user);
+        /* What runs the VM; NULL: nothing that is known. Borrowed until the VM is removed from the catalogue.
+         */
+        Hypervisor *(*hypervisor)(gpointer self, const char *vm);
         /* Asks the guest itself; at most @timeout_ms. */
         void (*history)(gpointer self, const char *vm, guint count, guint timeout_ms, guest_history_func done,
                         gpointer user);

@@ -67,6 +67,7 @@ static int run(const struct host_config *config)
         Service *service = NULL;
 
         if (env) {
+                env->disk_helper = config->disk_helper;
                 host_env_real_set_immutable(env, config->immutable_packs);
                 if (open_objects(config, &env->objects, &error))
                         service = service_new(env, config, &error);

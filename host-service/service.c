@@ -5,6 +5,12 @@
 #include "host-service/housekeeping.h"
 #include "host-service/push/push_manager.h"
 #include "host-service/rollout/rollout_manager.h"
+#include "host-service/snapshot/export.h"
+#include "host-service/snapshot/prune.h"
+#include "host-service/snapshot/rollback.h"
+#include "host-service/snapshot/snapshot_manager.h"
+#include "host-service/snapshot/upload.h"
+#include "host-service/snapshot/verify.h"
 #include "host-service/store/share.h"
 #include "host-service/store/store.h"
 
@@ -17,6 +23,13 @@ struct Service {
         const char *endpoints[2];
         PushManager *pushes;
         RolloutManager *rollouts;
+        VmTurns *turns;
+        SnapshotManager *snapshots;
+        SnapshotRollbacks *rollbacks;
+        SnapshotUploads *uploads;
+        SnapshotExports *exports;
+        SnapshotVerifies *verifies;
+        SnapshotPrunes *prunes;
         Metrics *metrics;
         Store *store;
         AuditLog *audit;
@@ -52,11 +65,23 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         push_config.identity = s->identity;
         push_config.tls_endpoints = config->tls_listen ? s->endpoints : NULL;
         push_config.concurrent = config->concurrent_pushes;
+        push_config.per_backing = config->concurrent_per_backing;
         push_config.concurrent_bytes = config->concurrent_bytes;
         s->pushes = push_manager_new(env, s->catalogue, s->jobs, &push_config, error);
         if (!s->pushes)
                 return FALSE;
         s->rollouts = rollout_manager_new(env, s->catalogue, s->jobs, s->pushes);
+        s->turns = vm_turns_new(env);
+        s->snapshots = snapshot_manager_new(env, s->catalogue, s->jobs, push_manager_guest_view(s->pushes),
+                                            s->turns);
+        s->rollbacks = snapshot_rollbacks_new(env, s->catalogue, s->jobs, push_manager_guest_view(s->pushes),
+                                              s->turns, snapshot_layer_refs(s->snapshots));
+        s->exports = snapshot_exports_new(env, s->catalogue, s->jobs, env->objects,
+                                          snapshot_layer_refs(s->snapshots));
+        s->verifies = snapshot_verifies_new(env, s->catalogue, s->jobs, snapshot_layer_refs(s->snapshots));
+        s->uploads = snapshot_uploads_new(env, s->catalogue, s->jobs, env->objects, s->snapshots,
+                                          config->merge_after_upload);
+        s->prunes = snapshot_prunes_new(env, s->catalogue, s->jobs, s->snapshots);
         s->store = store_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                              config->trust_dir);
         if (config->audit_log) {
@@ -70,6 +95,7 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                          &api_config, error);
         if (!s->api || !jobs_begin(s->jobs, error))
                 return FALSE;
+        snapshot_prunes_begin(s->prunes);
         push_manager_begin(s->pushes);
         s->housekeeping = housekeeping_new(env, s->catalogue);
         return TRUE;
@@ -86,11 +112,21 @@ void service_free(Service *s)
 {
         if (!s)
                 return;
+        if (s->jobs)
+                jobs_quiet(s->jobs);
         /* Answers that are still to come find the API gone; then those who would give them end. */
         g_clear_pointer(&s->api, api_free);
+        g_clear_pointer(&s->exports, snapshot_exports_free);
+        g_clear_pointer(&s->verifies, snapshot_verifies_free);
+        g_clear_pointer(&s->prunes, snapshot_prunes_free);
+        g_clear_pointer(&s->uploads, snapshot_uploads_free);
+        g_clear_pointer(&s->rollbacks, snapshot_rollbacks_free);
         g_clear_pointer(&s->rollouts, rollout_manager_free);
         g_clear_pointer(&s->share, share_free);
         g_clear_pointer(&s->store, store_free);
+        /* From here on the loop does not turn: what they have asked of hypervisors is answered no more. */
+        g_clear_pointer(&s->snapshots, snapshot_manager_free);
+        g_clear_pointer(&s->turns, vm_turns_free);
         g_clear_pointer(&s->pushes, push_manager_free);
         g_clear_pointer(&s->releases, releases_free);
         g_clear_pointer(&s->jobs, jobs_free);

@@ -101,6 +101,8 @@ gboolean api_vms_get(struct api_call *call, GError **error);
 gboolean api_vms_labels(struct api_call *call, GError **error);
 gboolean api_vms_remove(struct api_call *call, GError **error);
 gboolean api_vms_history(struct api_call *call, GError **error);
+gboolean api_vms_drift_get(struct api_call *call, GError **error);
+gboolean api_vms_drift_set(struct api_call *call, GError **error);
 gboolean api_vms_tree(struct api_call *call, GError **error);
 gboolean api_vms_rollback(struct api_call *call, GError **error);
 gboolean api_releases_list(struct api_call *call, GError **error);
@@ -114,6 +116,8 @@ gboolean api_store_pull(struct api_call *call, GError **error);
 gboolean api_store_gc(struct api_call *call, GError **error);
 gboolean api_pushes_add(struct api_call *call, GError **error);
 gboolean api_fleet_get(struct api_call *call, GError **error);
+/* With how long ago it was checked. */
+JsonObject *api_drift_json(Api *api, const struct drift_record *r);
 /* "KEY=VALUE,KEY=VALUE", checked, to a JSON object; NULL is none. Owned by the caller. */
 char *api_labels_of_query(const char *text);
 /* What a body says of how to push. */
@@ -130,6 +134,15 @@ gboolean api_operations_get(struct api_call *call, GError **error);
 gboolean api_operations_cancel(struct api_call *call, GError **error);
 gboolean api_operations_plan(struct api_call *call, GError **error);
 gboolean api_tokens_add(struct api_call *call, GError **error);
+gboolean api_snapshots_add(struct api_call *call, GError **error);
+gboolean api_snapshots_upload(struct api_call *call, GError **error);
+gboolean api_snapshots_export(struct api_call *call, GError **error);
+gboolean api_snapshots_rollback(struct api_call *call, GError **error);
+gboolean api_snapshots_verify(struct api_call *call, GError **error);
+gboolean api_snapshots_remove(struct api_call *call, GError **error);
+gboolean api_snapshots_prune(struct api_call *call, GError **error);
+gboolean api_snapshots_merge(struct api_call *call, GError **error);
+gboolean api_snapshots_list(struct api_call *call, GError **error);
 gboolean api_tokens_list(struct api_call *call, GError **error);
 gboolean api_tokens_revoke(struct api_call *call, GError **error);
 gboolean api_events_get(struct api_call *call, GError **error);

@@ -59,6 +59,21 @@ static char *texts_refusal(const struct field *f, JsonNode *node)
         return NULL;
 }
 
+static char *objects_refusal(const struct field *f, JsonNode *node)
+{
+        JsonArray *a = JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+        guint n = a ? json_array_get_length(a) : 0;
+
+        if (!a || n < f->min || n > f->max)
+                return g_strdup_printf("\"%s\" must be a list of %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT
+                                       " objects",
+                                       f->name, f->min, f->max);
+        for (guint i = 0; i < n; i++)
+                if (!JSON_NODE_HOLDS_OBJECT(json_array_get_element(a, i)))
+                        return g_strdup_printf("\"%s\" must hold only objects", f->name);
+        return NULL;
+}
+
 static char *map_refusal(const struct field *f, JsonNode *node)
 {
         JsonObject *o = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
@@ -112,6 +127,8 @@ static char *value_refusal(const struct field *f, JsonNode *node)
                 return text_refusal(f, json_node_get_string(node));
         case FIELD_MAP:
                 return map_refusal(f, node);
+        case FIELD_OBJECTS:
+                return objects_refusal(f, node);
         }
         g_assert_not_reached();
 }

@@ -11,7 +11,8 @@ enum field_type {
         FIELD_NUMBER, /* whole, min..max */
         FIELD_TEXTS,  /* array of min..max texts */
         FIELD_FLAG_OR_TEXT,
-        FIELD_MAP, /* object of min..max texts; each is checked as "KEY=VALUE" */
+        FIELD_OBJECTS, /* array of min..max objects, whose members are for another table */
+        FIELD_MAP,     /* object of min..max texts; each is checked as "KEY=VALUE" */
 };
 
 struct field {

@@ -1,5 +1,5 @@
 /* host-service/api/fleet.c - /v1/fleet: which VM is on which release, what is under way, who runs old code,
- * who was not seen for how long. From the catalogue alone: no guest is asked. */
+ * who drifts, who was not seen for how long. From the catalogue alone: no guest is asked. */
 #include "host-service/catalogue/fleet.h"
 
 #include "common/error.h"
@@ -59,6 +59,7 @@ static JsonObject *row_json(Api *api, const FleetRow *r)
                 json_object_set_int_member(o, "stale", stale);
         else
                 json_object_set_null_member(o, "stale");
+        json_object_set_object_member(o, "drift", api_drift_json(api, &r->drift));
         return o;
 }
 
@@ -111,7 +112,7 @@ static JsonArray *releases_json(const GPtrArray *rows)
 
 static JsonObject *counts_json(Api *api, const GPtrArray *rows)
 {
-        guint connected = 0, pending = 0, failed = 0, stale = 0;
+        guint connected = 0, pending = 0, failed = 0, stale = 0, drifting = 0, in_step = 0;
         JsonObject *o = json_object_new();
 
         for (guint i = 0; i < rows->len; i++) {
@@ -123,12 +124,16 @@ static JsonObject *counts_json(Api *api, const GPtrArray *rows)
                 pending += r->pending > 0 ? 1 : 0;
                 failed += has_failed(r) ? 1 : 0;
                 stale += stale_processes(r) > 0 ? 1 : 0;
+                drifting += r->drift.state == DRIFT_DRIFTS ? 1 : 0;
+                in_step += r->drift.state == DRIFT_IN_STEP ? 1 : 0;
         }
         json_object_set_int_member(o, "vms", rows->len);
         json_object_set_int_member(o, "connected", connected);
         json_object_set_int_member(o, "pending", pending);
         json_object_set_int_member(o, "failed", failed);
         json_object_set_int_member(o, "stale", stale);
+        json_object_set_int_member(o, "drifting", drifting);
+        json_object_set_int_member(o, "in_step", in_step);
         return o;
 }
 

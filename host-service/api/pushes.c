@@ -15,6 +15,7 @@ struct push_options api_push_options(JsonObject *body)
         o.allow_drift = json_object_get_boolean_member_with_default(body, "allow_drift", FALSE);
         o.strict_window = json_object_get_boolean_member_with_default(body, "strict_window", FALSE);
         o.restart_stale = json_object_get_boolean_member_with_default(body, "restart_stale", FALSE);
+        o.snapshot = json_object_get_boolean_member_with_default(body, "snapshot", FALSE);
         o.instant = json_object_get_boolean_member_with_default(body, "instant", FALSE);
         push_merge_parse(json_object_get_string_member_with_default(body, "merge", "auto"), &o.merge);
         push_transport_parse(json_object_get_string_member_with_default(body, "transport", "auto"),

@@ -27,6 +27,14 @@ const char *vm_name_refusal(const char *text)
         return NULL;
 }
 
+const char *restore_point_refusal(const char *text)
+{
+        if (!is_name(text, strlen(text), ALNUM, ALNUM "._-:+ "))
+                return "must be the name of a snapshot, or a time: 2026-11-29T20:05:00Z, 2026-11-29 20:05, "
+                       "2h ago";
+        return NULL;
+}
+
 #define LABEL_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-"
 #define LABEL_MAX   63
 
@@ -120,12 +128,18 @@ const char *operation_kind_refusal(const char *text)
                                             "store-pull",
                                             "store-verify-shared",
                                             "store-gc-shared",
+                                            "snapshot-create",
+                                            "snapshot-merge",
+                                            "snapshot-verify",
+                                            "snapshot-remove",
+                                            "snapshot-prune",
                                             NULL};
 
         return g_strv_contains(kinds, text)
                        ? NULL
                        : "must be push, rollout, rollback, release-import, release-verify, store-verify, "
-                         "store-gc, store-push, store-pull, store-verify-shared or store-gc-shared";
+                         "store-gc, store-push, store-pull, store-verify-shared, store-gc-shared, "
+                         "snapshot-create or snapshot-merge";
 }
 
 const char *transport_refusal(const char *text)

@@ -4,6 +4,7 @@
 #include <glib.h>
 
 const char *vm_name_refusal(const char *text);
+const char *restore_point_refusal(const char *text); /* the name, id or time of one */
 const char *label_key_refusal(const char *text);
 const char *label_refusal(const char *text);  /* KEY=VALUE */
 const char *labels_refusal(const char *text); /* KEY=VALUE[,KEY=VALUE]... */

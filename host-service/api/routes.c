@@ -3,11 +3,13 @@
 #include "host-service/api/call.h"
 #include "host-service/api/refusal.h"
 #include "host-service/rollout/rollout_add.h"
+#include "host-service/snapshot/prune_plan.h"
 #include "host-service/store/share.h"
 #include "host-service/store/store.h"
 #include "proto/limits.h"
 
 #define TOKEN_LIFE_MAX_S       (10 * 366 * 24 * 3600)
+#define DRIFT_FILES_MAX        1000000000
 #define VMS_IN_PUSH_MAX        1024
 #define CONFIRM_TIMEOUT_MAX_MS (24 * 3600 * 1000)
 #define ROLLOUT_PAUSE_MAX_MS   (7 * CONFIRM_TIMEOUT_MAX_MS)
@@ -70,6 +72,7 @@ static const struct field release_body[] = {
                 {"merge", FIELD_TEXT, FALSE, 0, 0, merge_method_refusal},                                    \
                 {"instant", FIELD_FLAG, FALSE, 0, 0, NULL},                                                  \
                 {"restart_stale", FIELD_FLAG, FALSE, 0, 0, NULL},                                            \
+                {"snapshot", FIELD_FLAG, FALSE, 0, 0, NULL},                                                 \
         {                                                                                                    \
                 "workers", FIELD_NUMBER, FALSE, 0, 64, NULL                                                  \
         }
@@ -164,6 +167,12 @@ static const struct field tree_body[] = {
         {0},
 };
 
+static const struct field drift_body[] = {
+        {"as_of", FIELD_NUMBER, TRUE, 0, G_MAXINT64, NULL},
+        {"files", FIELD_NUMBER, TRUE, 0, DRIFT_FILES_MAX, NULL},
+        {0},
+};
+
 static const struct field operations_query[] = {
         {"state", FIELD_TEXT, FALSE, 0, 0, operation_state_refusal},
         {"kind", FIELD_TEXT, FALSE, 0, 0, operation_kind_refusal},
@@ -198,6 +207,103 @@ static const struct field token_body[] = {
         {0},
 };
 
+static char *snapshot_body_refusal(JsonObject *body)
+{
+        if (!json_object_get_boolean_member_with_default(body, "quiesce", TRUE) &&
+            json_object_get_boolean_member_with_default(body, "require_quiesce", FALSE))
+                return g_strdup("\"require_quiesce\" is for snapshots with \"quiesce\"");
+        return NULL;
+}
+
+static const struct field snapshot_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"name", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {"quiesce", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"require_quiesce", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"disks", FIELD_TEXTS, FALSE, 1, 64, NULL},
+        {"upload", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {0},
+};
+
+static const struct field snapshot_upload_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"rate", FIELD_NUMBER, FALSE, 0, G_MAXINT64, NULL},
+        {0},
+};
+
+static const struct field snapshot_export_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"disk", FIELD_TEXT, FALSE, 0, 0, NULL},
+        {"path", FIELD_TEXT, TRUE, 0, 0, file_path_refusal},
+        {0},
+};
+
+static const struct field snapshot_rollback_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, TRUE, 0, 0, restore_point_refusal},
+        {"restart", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {0},
+};
+
+static const struct field snapshot_merge_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {0},
+};
+
+static const struct field snapshot_verify_body[] = {
+        {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {"deep", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"scratch", FIELD_TEXT, FALSE, 0, 0, file_path_refusal},
+        {0},
+};
+
+static const struct field snapshot_remove_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {0},
+};
+
+static const struct field snapshot_prune_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"keep_last", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
+        {"keep_hourly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
+        {"keep_daily", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
+        {"keep_weekly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
+        {"keep_monthly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
+        {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {0},
+};
+
+/* Without a rule all but the newest would go. */
+static char *snapshot_prune_body_refusal(JsonObject *body)
+{
+        const struct prune_policy policy = prune_policy_from_json(body);
+
+        return prune_policy_is_empty(&policy)
+                       ? g_strdup("say what to keep: at least one of \"keep_last\", \"keep_hourly\", "
+                                  "\"keep_daily\", \"keep_weekly\", \"keep_monthly\" has to be above 0")
+                       : NULL;
+}
+
+static char *snapshot_verify_body_refusal(JsonObject *body)
+{
+        if (json_object_has_member(body, "snapshot") && !json_object_has_member(body, "vm"))
+                return g_strdup("\"snapshot\" is one of a VM's: say which VM");
+        if (json_object_has_member(body, "scratch") &&
+            !json_object_get_boolean_member_with_default(body, "deep", FALSE))
+                return g_strdup("\"scratch\" is for what \"deep\" rebuilds");
+        return NULL;
+}
+
+static const struct field snapshots_query[] = {
+        {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {"limit", FIELD_NUMBER, FALSE, 1, 1000, NULL},
+        {0},
+};
+
 #define VM                                                                                                   \
         {                                                                                                    \
                 vm_name_refusal                                                                              \
@@ -224,6 +330,8 @@ const struct api_route api_routes[] = {
         {"POST", "/v1/vms/{name}/labels", VM, NULL, labels_body, NULL, FALSE, api_vms_labels},
         {"GET", "/v1/vms/{name}/history", VM, history_query, NULL, NULL, FALSE, api_vms_history},
         {"POST", "/v1/vms/{name}/tree", VM, NULL, tree_body, NULL, TRUE, api_vms_tree},
+        {"GET", "/v1/vms/{name}/drift", VM, NULL, NULL, NULL, FALSE, api_vms_drift_get},
+        {"POST", "/v1/vms/{name}/drift", VM, NULL, drift_body, NULL, FALSE, api_vms_drift_set},
         {"POST", "/v1/vms/{name}/rollback", VM, NULL, rollback_body, NULL, FALSE, api_vms_rollback},
         {"GET", "/v1/releases", {NULL}, releases_query, NULL, NULL, FALSE, api_releases_list},
         {"POST", "/v1/releases", {NULL}, NULL, release_body, NULL, FALSE, api_releases_import},
@@ -245,6 +353,64 @@ const struct api_route api_routes[] = {
         {"GET", "/v1/operations/{id}", ID, NULL, NULL, NULL, FALSE, api_operations_get},
         {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, FALSE, api_operations_cancel},
         {"GET", "/v1/operations/{id}/plan", ID, plan_query, NULL, NULL, FALSE, api_operations_plan},
+        {"GET", "/v1/snapshots", {NULL}, snapshots_query, NULL, NULL, FALSE, api_snapshots_list},
+        {"POST",
+         "/v1/snapshots",
+         {NULL},
+         NULL,
+         snapshot_body,
+         snapshot_body_refusal,
+         FALSE,
+         api_snapshots_add},
+        {"POST",
+         "/v1/snapshots/upload",
+         {NULL},
+         NULL,
+         snapshot_upload_body,
+         NULL,
+         FALSE,
+         api_snapshots_upload},
+        {"POST",
+         "/v1/snapshots/export",
+         {NULL},
+         NULL,
+         snapshot_export_body,
+         NULL,
+         FALSE,
+         api_snapshots_export},
+        {"POST",
+         "/v1/snapshots/rollback",
+         {NULL},
+         NULL,
+         snapshot_rollback_body,
+         NULL,
+         FALSE,
+         api_snapshots_rollback},
+        {"POST",
+         "/v1/snapshots/verify",
+         {NULL},
+         NULL,
+         snapshot_verify_body,
+         snapshot_verify_body_refusal,
+         FALSE,
+         api_snapshots_verify},
+        {"POST",
+         "/v1/snapshots/remove",
+         {NULL},
+         NULL,
+         snapshot_remove_body,
+         NULL,
+         FALSE,
+         api_snapshots_remove},
+        {"POST",
+         "/v1/snapshots/prune",
+         {NULL},
+         NULL,
+         snapshot_prune_body,
+         snapshot_prune_body_refusal,
+         FALSE,
+         api_snapshots_prune},
+        {"POST", "/v1/snapshots/merge", {NULL}, NULL, snapshot_merge_body, NULL, FALSE, api_snapshots_merge},
         {"GET", "/v1/tokens", {NULL}, NULL, NULL, NULL, FALSE, api_tokens_list},
         {"POST", "/v1/tokens", {NULL}, NULL, token_body, NULL, FALSE, api_tokens_add},
         {"DELETE", "/v1/tokens/{name}", VM, NULL, NULL, NULL, FALSE, api_tokens_revoke},

@@ -66,12 +66,27 @@ static const struct command command_store = {
         .subcommands = store_commands,
 };
 
+static const struct command *const snapshot_commands[] = {
+        &command_snapshot_create, &command_snapshot_list,
+        &command_snapshot_upload, &command_snapshot_rollback,
+        &command_snapshot_export, &command_snapshot_merge,
+        &command_snapshot_verify, &command_snapshot_remove,
+        &command_snapshot_prune,  NULL,
+};
+
+static const struct command command_snapshot = {
+        .name = "snapshot",
+        .summary = "Restore points of running VMs",
+        .subcommands = snapshot_commands,
+};
+
 static const struct command *const root_commands[] = {
-        &command_push,  &command_rollout, &command_rollback, &command_status,
-        &command_fleet, &command_jobs,    &command_history,  &command_events,
-        &command_vm,    &command_release, &command_store,    &command_key,
-        &command_token, &command_doctor,  &command_drift,    &command_template,
-        NULL,
+        &command_push,     &command_rollout,  &command_rollback,
+        &command_status,   &command_fleet,    &command_jobs,
+        &command_history,  &command_events,   &command_vm,
+        &command_release,  &command_store,    &command_key,
+        &command_token,    &command_doctor,   &command_drift,
+        &command_template, &command_snapshot, NULL,
 };
 
 const struct command command_root = {

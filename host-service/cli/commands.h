@@ -17,6 +17,16 @@ extern const struct command command_release_remove;
 extern const struct command command_release_show;
 extern const struct command command_release_verify;
 
+extern const struct command command_snapshot_create;
+extern const struct command command_snapshot_export;
+extern const struct command command_snapshot_list;
+extern const struct command command_snapshot_rollback;
+extern const struct command command_snapshot_upload;
+extern const struct command command_snapshot_merge;
+extern const struct command command_snapshot_verify;
+extern const struct command command_snapshot_remove;
+extern const struct command command_snapshot_prune;
+
 extern const struct command command_store_gc;
 extern const struct command command_store_pull;
 extern const struct command command_store_push;

@@ -1,93 +1,181 @@
-/* host-service/cli/drift.c - moult drift: what differs in a VM from its golden image and from its releases.
- */
+/* host-service/cli/drift.c - moult drift: what differs in VMs from their golden image and from their
+ * releases. One VM after the other: reading all files of a VM is work for its host's disk. */
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/error.h"
 #include "host-service/cli/commands.h"
-#include "host-service/cli/drift_release.h"
+#include "host-service/cli/drift_check.h"
+#include "host-service/cli/labels.h"
 #include "host-service/cli/output.h"
-#include "host-service/cli/sides.h"
-#include "host-service/release/build_digest.h"
-#include "host-service/release/build_filter.h"
+#include "host-service/cli/remote.h"
 
-struct drift {
-        Cli *cli;
-        const char *vm;
-        Side vm_side, golden_side;
-        BuildTree *live, *golden;
-        PerVmList *per_vm;
-        DriftReleases *releases;
-        GArray *plan; /* struct build_item: against the golden image */
-        GPtrArray *left_out, *notes;
-        JsonArray *found; /* what is neither the golden image's nor a release's */
-        guint released;   /* differs from the golden image, as a release has it */
-        GHashTable *differs;
+typedef struct options {
+        char *golden, *list;
+        GStrv exclude, labels;
+        gboolean quick, all, no_record;
+} Options;
+
+static void options_clear(Options *o)
+{
+        g_free(o->golden);
+        g_free(o->list);
+        g_strfreev(o->exclude);
+        g_strfreev(o->labels);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+
+/* One VM to be looked at, and what became of it. */
+struct row {
+        char *vm;
+        gboolean away; /* its agent is not connected: nobody waits for it */
+        GError *error;
+        struct drift_found found;
 };
 
-static void tell(struct drift *d, const char *change, const char *path, const char *release)
+static void row_free(gpointer data)
 {
-        g_autofree char *shown = message_string(message_bytes(path));
-        JsonObject *o = json_object_new();
+        struct row *r = data;
 
-        json_object_set_string_member(o, "change", change);
-        json_object_set_string_member(o, "path", shown);
-        json_object_set_string_member(o, "against", release ? release : "golden image");
-        json_array_add_object_element(d->found, o);
+        g_free(r->vm);
+        g_clear_error(&r->error);
+        drift_found_clear(&r->found);
+        g_free(r);
 }
 
-/* What differs from the golden image: as a release has it, or not. */
-static void judge_differences(struct drift *d)
+static void add_row(GPtrArray *rows, const char *vm, gboolean away)
 {
-        for (guint i = 0; i < d->plan->len; i++) {
-                const struct build_item *item = &g_array_index(d->plan, struct build_item, i);
-                const char *path = build_item_path(d->live, d->golden, item);
-                gboolean as_released;
-                const char *release =
-                        drift_releases_judge(d->releases, path, d->live, item->new_index, &as_released);
+        struct row *r = g_new0(struct row, 1);
 
-                g_hash_table_add(d->differs, g_strdup(path));
-                if (as_released)
-                        d->released++;
-                else
-                        tell(d, build_change_name(item->change), path, release);
-        }
+        r->vm = g_strdup(vm);
+        r->away = away;
+        g_ptr_array_add(rows, r);
 }
 
-/* A path that a release has the last word on, and that is as in the golden image: right only if both agree.
- */
-static void judge_released(const char *path, gpointer user)
+/* ---- which VMs ---- */
+
+static gboolean add_listed(Cli *cli, const Options *o, GPtrArray *rows, GError **error)
 {
-        struct drift *d = user;
-        gssize index = build_tree_find(d->live, path);
-        gboolean as_released;
-        const char *release;
+        g_autofree char *path = labels_path("/v1/vms", (const char *const *)o->labels, error);
+        g_autoptr(Client) c = path ? client_new(cli) : NULL;
+        g_autoptr(JsonNode) vms = path ? remote_get_member(c, path, "vms", error) : NULL;
+        JsonArray *a = vms && JSON_NODE_HOLDS_ARRAY(vms) ? json_node_get_array(vms) : NULL;
 
-        if (g_hash_table_contains(d->differs, path) || per_vm_list_reason(d->per_vm, path, NULL))
-                return;
-        release = drift_releases_judge(d->releases, path, d->live, index, &as_released);
-        if (release && !as_released)
-                tell(d, index < 0 ? "missing" : "reverted", path, release);
-}
-
-static gboolean compare(struct drift *d, GError **error)
-{
-        const struct build_filter filter = {.per_vm = d->per_vm, .leave_out = TRUE};
-        g_autoptr(GArray) live_wanted = g_array_new(FALSE, FALSE, sizeof(guint));
-        g_autoptr(GArray) golden_wanted = g_array_new(FALSE, FALSE, sizeof(guint));
-
-        build_plan_wanted(d->live, d->golden, live_wanted, golden_wanted);
-        if (!build_digest_run(d->golden, golden_wanted, 1, NULL, NULL, d->cli->cancellable, error) ||
-            !build_digest_run(d->live, live_wanted, 1, NULL, NULL, d->cli->cancellable, error))
+        if (!vms)
                 return FALSE;
-        d->plan = build_plan_make(d->live, d->golden, false);
-        build_filter_apply(&filter, d->live, d->golden, d->plan, d->left_out);
-        judge_differences(d);
-        drift_releases_foreach(d->releases, judge_released, d);
+        for (guint i = 0; a && i < json_array_get_length(a); i++) {
+                JsonNode *node = json_array_get_element(a, i);
+                JsonObject *vm = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+
+                if (vm && json_text(vm, "name"))
+                        add_row(rows, json_text(vm, "name"), !json_flag(vm, "connected"));
+        }
+        if (rows->len == 0)
+                g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND,
+                                    o->labels ? "no VM has these labels"
+                                              : "moultd knows no VMs; 'moult vm add' makes one known");
+        return rows->len > 0;
+}
+
+static gboolean choose(Cli *cli, const Options *o, int argc, char **argv, GPtrArray *rows, GError **error)
+{
+        if ((argc > 1) + (o->all != FALSE) + (o->labels != NULL) != 1)
+                return command_usage_error(
+                        error, "'moult drift' takes the names of VMs, or --label KEY=VALUE, or --all");
+        if (!o->golden)
+                return command_usage_error(error, "'moult drift' needs --golden, a directory or an image");
+        if (argc <= 1)
+                return add_listed(cli, o, rows, error);
+        for (int i = 1; i < argc; i++)
+                add_row(rows, argv[i], FALSE);
         return TRUE;
 }
 
-static ExitCode report(struct drift *d, GError **error)
+/* ---- looking ---- */
+
+static gboolean golden_open(Side *s, const char *golden, GError **error)
+{
+        char *words[] = {(char *)golden, NULL};
+
+        s->word = golden;
+        if (!side_kind_of("--golden", words, &s->kind, error))
+                return FALSE;
+        if (s->kind == SIDE_DIRECTORY || s->kind == SIDE_IMAGE)
+                return sides_open(s, NULL, error);
+        return command_usage_error(error, "--golden is a directory or an image");
+}
+
+static void look_at(const struct drift_against *a, const Options *o, struct row *r)
+{
+        if (r->away)
+                g_set_error_literal(&r->error, MOULT_ERROR, MOULT_ERROR_TIMEOUT,
+                                    "its agent is not connected");
+        else if (drift_check(a, r->vm, &r->found, &r->error) && !o->no_record)
+                drift_record(a->cli, r->vm, &r->found);
+}
+
+/* FALSE only for what ends all of it. */
+static gboolean look(Cli *cli, const Options *o, const PerVmList *per_vm, GPtrArray *rows, GError **error)
+{
+        g_auto(Side) side = {0};
+        const struct side_options options = {
+                .per_vm = per_vm,
+                .exclude = (const char *const *)o->exclude,
+                .hash = !o->quick,
+        };
+
+        if (!golden_open(&side, o->golden, error))
+                return FALSE;
+        g_autoptr(BuildTree) golden = side_read(&side, NULL, &options, cli->cancellable, error);
+        if (!golden)
+                return FALSE;
+        const struct drift_against against = {
+                .cli = cli,
+                .golden = golden,
+                .per_vm = per_vm,
+                .exclude = options.exclude,
+                .quick = o->quick,
+        };
+        for (guint i = 0; i < rows->len; i++) {
+                if (g_cancellable_set_error_if_cancelled(cli->cancellable, error))
+                        return FALSE;
+                look_at(&against, o, rows->pdata[i]);
+        }
+        return TRUE;
+}
+
+/* ---- telling ---- */
+
+static void warn(Cli *cli, const struct row *r)
+{
+        for (guint i = 0; r->found.warnings && i < r->found.warnings->len; i++)
+                fprintf(cli->err, "moult: warning: %s: %s\n", r->vm,
+                        (const char *)r->found.warnings->pdata[i]);
+}
+
+static JsonObject *row_json(const struct row *r)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "vm", r->vm);
+        if (r->error) {
+                json_object_set_string_member(o, "error", r->error->message);
+                return o;
+        }
+        json_object_set_array_member(o, "drift", json_array_ref(r->found.drift));
+        json_object_set_int_member(o, "released", r->found.released);
+        json_object_set_int_member(o, "per_vm", r->found.per_vm);
+        return o;
+}
+
+static JsonNode *node_of(JsonObject *o)
+{
+        JsonNode *n = json_node_new(JSON_NODE_OBJECT);
+
+        json_node_take_object(n, o);
+        return n;
+}
+
+static void tell_one(Cli *cli, const struct row *r, GError **error)
 {
         static const struct column columns[] = {
                 {"CHANGE", "change", COLUMN_TEXT},
@@ -95,119 +183,132 @@ static ExitCode report(struct drift *d, GError **error)
                 {"AGAINST", "against", COLUMN_TEXT},
                 {0},
         };
-        g_autoptr(JsonNode) list = json_node_init_array(json_node_alloc(), d->found);
+        g_autoptr(JsonNode) node = node_of(row_json(r));
+        g_autoptr(JsonNode) list = json_node_init_array(json_node_alloc(), r->found.drift);
+
+        if (output_machine(cli, node))
+                return;
+        output_list(cli, list, columns, "Nothing has drifted", error);
+        output_words(cli,
+                     "%u differ from the golden image as a release has them, %u belong to this machine\n",
+                     r->found.released, r->found.per_vm);
+}
+
+static char *result_text(const struct row *r)
+{
+        guint n = r->error ? 0 : json_array_get_length(r->found.drift);
+
+        if (r->error)
+                return g_strdup_printf("not checked: %s", r->error->message);
+        return n == 0 ? g_strdup("in step") : g_strdup_printf("drifts (%u %s)", n, n == 1 ? "file" : "files");
+}
+
+static void tell_all(Cli *cli, const GPtrArray *rows, GError **error)
+{
+        static const struct column columns[] = {
+                {"VM", "vm", COLUMN_TEXT},
+                {"RESULT", "result", COLUMN_TEXT},
+                {0},
+        };
+        g_autoptr(JsonNode) list = json_node_init_array(json_node_alloc(), json_array_new());
+        JsonArray *shown = json_node_get_array(list), *vms = json_array_new();
         JsonObject *root = json_object_new();
-        g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), root);
-        guint drifted = json_array_get_length(d->found);
+        g_autoptr(JsonNode) node = node_of(root);
 
-        json_object_set_string_member(root, "vm", d->vm);
-        json_object_set_member(root, "drift", json_node_copy(list));
-        json_object_set_int_member(root, "released", d->released);
-        json_object_set_int_member(root, "per_vm", d->left_out->len);
-        json_object_unref(root);
-        for (guint i = 0; i < d->notes->len; i++)
-                fprintf(d->cli->err, "moult: warning: %s\n", (const char *)g_ptr_array_index(d->notes, i));
-        if (!output_machine(d->cli, node)) {
-                output_list(d->cli, list, columns, "Nothing has drifted", error);
-                output_words(
-                        d->cli,
-                        "%u differ from the golden image as a release has them, %u belong to this machine\n",
-                        d->released, d->left_out->len);
+        json_array_unref(shown); /* the node has its own reference */
+        json_object_set_array_member(root, "vms", vms);
+        for (guint i = 0; i < rows->len; i++) {
+                const struct row *r = rows->pdata[i];
+                g_autofree char *text = result_text(r);
+                JsonObject *o = json_object_new();
+
+                json_array_add_object_element(vms, row_json(r));
+                json_object_set_string_member(o, "vm", r->vm);
+                json_object_set_string_member(o, "result", text);
+                json_array_add_object_element(shown, o);
         }
-        return drifted > 0 ? EXIT_CODE_REFUSED : EXIT_CODE_OK;
+        if (output_machine(cli, node))
+                return;
+        output_list(cli, list, columns, "", error);
+        output_words(cli, "\n'moult drift VM' lists the files; 'moult fleet' shows the results later\n");
 }
 
-static void drift_clear(struct drift *d)
+/* What has drifted is the news; else why some could not be looked at. */
+static ExitCode exit_code_of(const GPtrArray *rows)
 {
-        build_tree_free(d->live);
-        build_tree_free(d->golden);
-        side_clear(&d->vm_side);
-        side_clear(&d->golden_side);
-        per_vm_list_free(d->per_vm);
-        drift_releases_free(d->releases);
-        g_clear_pointer(&d->plan, g_array_unref);
-        g_clear_pointer(&d->left_out, g_ptr_array_unref);
-        g_clear_pointer(&d->notes, g_ptr_array_unref);
-        g_clear_pointer(&d->found, json_array_unref);
-        g_clear_pointer(&d->differs, g_hash_table_unref);
+        g_autofree ExitCode *codes = g_new0(ExitCode, rows->len);
+
+        for (guint i = 0; i < rows->len; i++) {
+                const struct row *r = rows->pdata[i];
+
+                codes[i] = exit_code_of_error(r->error);
+                if (!r->error && json_array_get_length(r->found.drift) > 0)
+                        return EXIT_CODE_REFUSED;
+        }
+        return exit_code_combine(codes, rows->len);
 }
 
-static gboolean golden_open(struct drift *d, const char *golden, GError **error)
+static ExitCode report(Cli *cli, GPtrArray *rows, gboolean one, GError **error)
 {
-        char *words[] = {(char *)golden, NULL};
+        struct row *first = rows->pdata[0];
 
-        d->golden_side.word = golden;
-        if (!side_kind_of("--golden", words, &d->golden_side.kind, error))
-                return FALSE;
-        if (d->golden_side.kind == SIDE_DIRECTORY || d->golden_side.kind == SIDE_IMAGE)
-                return sides_open(&d->golden_side, NULL, error);
-        return command_usage_error(error, "--golden is a directory or an image");
-}
-
-static ExitCode look(struct drift *d, const char *golden, const char *const *exclude, gboolean quick,
-                     GError **error)
-{
-        const struct side_options options = {.per_vm = d->per_vm, .exclude = exclude, .hash = !quick};
-
-        side_open_vm(&d->vm_side, d->cli, d->vm, NULL);
-        if (!(d->releases = drift_releases_new(d->vm_side.client, d->vm, d->notes, error)) ||
-            !golden_open(d, golden, error) ||
-            !(d->golden = side_read(&d->golden_side, NULL, &options, d->cli->cancellable, error)) ||
-            !(d->live = side_read(&d->vm_side, d->golden, &options, d->cli->cancellable, error)) ||
-            !compare(d, error))
+        if (one && first->error) {
+                g_propagate_error(error, g_steal_pointer(&first->error));
                 return EXIT_CODE_INTERNAL;
-        return report(d, error);
+        }
+        for (guint i = 0; i < rows->len; i++)
+                warn(cli, rows->pdata[i]);
+        if (one)
+                tell_one(cli, first, error);
+        else
+                tell_all(cli, rows, error);
+        return exit_code_of(rows);
 }
 
 static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
 {
-        g_autofree char *golden = NULL, *list = NULL;
-        g_auto(GStrv) exclude = NULL;
-        gboolean quick = FALSE;
+        g_auto(Options) o = {0};
         const GOptionEntry entries[] = {
-                {"golden", 0, 0, G_OPTION_ARG_FILENAME, &golden,
-                 "The tree or the image that the VM was made from", "DIR|IMAGE"},
-                {"exclude", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &exclude,
+                {"golden", 0, 0, G_OPTION_ARG_FILENAME, &o.golden,
+                 "The tree or the image that the VMs were made from", "DIR|IMAGE"},
+                {"all", 0, 0, G_OPTION_ARG_NONE, &o.all, "Every VM that moultd knows", NULL},
+                {"label", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o.labels,
+                 "The VMs with this label; repeated: with all of them", "KEY=VALUE"},
+                {"exclude", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o.exclude,
                  "Do not look at what matches: with a '/' the whole path, else the last part (repeatable)",
                  "GLOB"},
-                {"per-vm-list", 0, 0, G_OPTION_ARG_FILENAME, &list,
+                {"per-vm-list", 0, 0, G_OPTION_ARG_FILENAME, &o.list,
                  "The list of files that belong to one machine (default: " PER_VM_LIST_FILE
                  ", else the one that "
                  "comes with moult)",
                  "FILE"},
-                {"quick", 0, 0, G_OPTION_ARG_NONE, &quick,
+                {"quick", 0, 0, G_OPTION_ARG_NONE, &o.quick,
                  "Do not read files whose size and time are those of the golden image", NULL},
+                {"no-record", 0, 0, G_OPTION_ARG_NONE, &o.no_record,
+                 "Do not tell moultd the result; 'moult fleet' goes on showing the one before", NULL},
                 {0},
         };
-        struct drift d = {.cli = cli, .vm_side = {.kind = SIDE_VM}};
+        g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func(row_free);
 
-        if (!command_parse(self, cli, entries, 1, 1, &argc, &argv, error))
+        if (!command_parse(self, cli, entries, 0, -1, &argc, &argv, error) ||
+            !choose(cli, &o, argc, argv, rows, error))
                 return EXIT_CODE_OK;
-        if (!golden) {
-                command_usage_error(error, "'moult drift' needs --golden, a directory or an image");
-                return EXIT_CODE_USAGE;
-        }
-        d.per_vm = per_vm_list_load(list, error);
-        if (!d.per_vm)
+        g_autoptr(PerVmList) per_vm = per_vm_list_load(o.list, error);
+        if (!per_vm || !look(cli, &o, per_vm, rows, error))
                 return EXIT_CODE_INTERNAL;
-        d.vm = argv[1];
-        d.left_out = build_left_out_new();
-        d.notes = g_ptr_array_new_with_free_func(g_free);
-        d.found = json_array_new();
-        d.differs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        ExitCode code = look(&d, golden, (const char *const *)exclude, quick, error);
-        drift_clear(&d);
-        return code;
+        return report(cli, rows, argc == 2, error);
 }
 
 const struct command command_drift = {
         .name = "drift",
-        .arguments = "VM --golden DIR|IMAGE",
-        .summary = "What differs in a VM from its golden image and from the releases that it has taken",
-        .details = "Each file is read and compared. What a committed release of the VM has put there is no "
-                   "drift; what differs\n"
-                   "from both, or was put back behind a release's back, is. What belongs to one machine is "
-                   "left out by the list\n"
-                   "that 'moult release capture' uses. Ends with 4 if anything has drifted.",
+        .arguments = "VM... | --label KEY=VALUE | --all",
+        .summary = "What differs in VMs from their golden image and from the releases that they have taken",
+        .details = "Each file is read and compared, in one VM after the other. What a committed release of "
+                   "the VM has put there\n"
+                   "is no drift; what differs from both, or was put back behind a release's back, is. What "
+                   "belongs to one machine\n"
+                   "is left out by the list that 'moult release capture' uses. 'moult fleet' shows the "
+                   "results. Ends with 4 if\n"
+                   "anything has drifted.",
         .run = run,
 };

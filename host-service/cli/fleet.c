@@ -45,6 +45,21 @@ static char *unseen_cell(JsonObject *vm)
         return g_strdup_printf("%s ago", since);
 }
 
+static char *drift_cell(JsonObject *vm)
+{
+        const char *state = json_text(vm, "drift.state");
+        gint64 files = json_number(vm, "drift.files");
+        g_autofree char *age =
+                text_duration_us((uint64_t)MAX(json_number(vm, "drift.age_s"), 1) * G_USEC_PER_SEC);
+
+        if (!g_strcmp0(state, "in-step"))
+                return g_strdup_printf("in step, %s ago", age);
+        if (!g_strcmp0(state, "drifts"))
+                return g_strdup_printf("drifts (%" G_GINT64_FORMAT " %s, %s ago)", files,
+                                       files == 1 ? "file" : "files", age);
+        return g_strdup(!g_strcmp0(state, "outdated") ? "changed since" : "not checked");
+}
+
 /* What people read differs from what programs get: the words are added beside. */
 static JsonNode *rows_for_people(JsonArray *vms)
 {
@@ -52,7 +67,7 @@ static JsonNode *rows_for_people(JsonArray *vms)
 
         for (guint i = 0; vms && i < json_array_get_length(vms); i++) {
                 JsonNode *node = json_array_get_element(vms, i);
-                g_autofree char *push = NULL, *stale = NULL, *unseen = NULL;
+                g_autofree char *push = NULL, *stale = NULL, *unseen = NULL, *drift = NULL;
                 JsonNode *copy;
                 JsonObject *vm;
 
@@ -63,10 +78,12 @@ static JsonNode *rows_for_people(JsonArray *vms)
                 push = push_cell(json_node_get_object(copy));
                 stale = stale_cell(json_node_get_object(copy));
                 unseen = unseen_cell(json_node_get_object(copy));
+                drift = drift_cell(json_node_get_object(copy));
                 json_object_set_member(vm, "vm", copy);
                 json_object_set_string_member(vm, "push", push);
                 json_object_set_string_member(vm, "stale", stale);
                 json_object_set_string_member(vm, "unseen", unseen);
+                json_object_set_string_member(vm, "drift", drift);
                 json_array_add_object_element(rows, vm);
         }
         JsonNode *all = json_node_new(JSON_NODE_ARRAY);
@@ -81,10 +98,11 @@ static void print_summary(Cli *cli, JsonObject *fleet)
         output_words(cli,
                      "\n%" G_GINT64_FORMAT " VMs, %" G_GINT64_FORMAT " connected; %" G_GINT64_FORMAT
                      " with a pending push, %" G_GINT64_FORMAT
-                     " whose last push did not go well, %" G_GINT64_FORMAT " with stale processes\n",
+                     " whose last push did not go well, %" G_GINT64_FORMAT
+                     " with stale processes, %" G_GINT64_FORMAT " drifting\n",
                      json_number(fleet, "counts.vms"), json_number(fleet, "counts.connected"),
                      json_number(fleet, "counts.pending"), json_number(fleet, "counts.failed"),
-                     json_number(fleet, "counts.stale"));
+                     json_number(fleet, "counts.stale"), json_number(fleet, "counts.drifting"));
         for (guint i = 0; releases && i < json_array_get_length(releases); i++) {
                 JsonNode *node = json_array_get_element(releases, i);
                 JsonObject *r = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
@@ -99,13 +117,10 @@ static void print_summary(Cli *cli, JsonObject *fleet)
 static void print(Cli *cli, JsonNode *node, gboolean some, GError **error)
 {
         static const struct column columns[] = {
-                {"VM", "vm.name", COLUMN_TEXT},
-                {"RELEASE", "vm.last_release", COLUMN_TEXT},
-                {"SEEN", "unseen", COLUMN_TEXT},
-                {"PUSH", "push", COLUMN_TEXT},
-                {"STALE", "stale", COLUMN_TEXT},
-                {"LABELS", "vm.labels", COLUMN_MAP},
-                {0},
+                {"VM", "vm.name", COLUMN_TEXT},      {"RELEASE", "vm.last_release", COLUMN_TEXT},
+                {"SEEN", "unseen", COLUMN_TEXT},     {"PUSH", "push", COLUMN_TEXT},
+                {"STALE", "stale", COLUMN_TEXT},     {"DRIFT", "drift", COLUMN_TEXT},
+                {"LABELS", "vm.labels", COLUMN_MAP}, {0},
         };
         JsonObject *fleet = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
         g_autoptr(JsonNode) rows = fleet ? rows_for_people(json_list(fleet, "vms")) : NULL;
@@ -140,10 +155,13 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
 
 const struct command command_fleet = {
         .name = "fleet",
-        .summary = "Which VM is on which release, what is pending, who failed, is stale, or was not seen",
+        .summary = "Which VM is on which release, what is pending, who failed, is stale, drifts, or was not "
+                   "seen",
         .details = "SEEN is when its agent was connected last. STALE is how many processes still ran "
                    "replaced files "
                    "when\nthe last push had ended, until the VM is booted anew; '?' where the guest could "
-                   "not say.",
+                   "not say.\n"
+                   "DRIFT is what the last 'moult drift' has found there; 'changed since': a push has ended "
+                   "after it began.",
         .run = run,
 };

@@ -20,7 +20,7 @@ struct options {
         char *canary, *batch, *max_failures, *pause;
         GStrv labels;
         gboolean all;
-        gboolean dry_run, allow_drift, strict_window, instant, restart_stale, wait, detach;
+        gboolean dry_run, allow_drift, strict_window, instant, restart_stale, snapshot, wait, detach;
 };
 
 static gboolean is_one_of(const char *option, const char *value, const char *const *words, GError **error)
@@ -117,6 +117,10 @@ static JsonObject *request(const struct options *o, int argc, char **argv, GErro
                 command_usage_error(error, "--wait and --detach exclude each other");
                 return NULL;
         }
+        if (o->snapshot && o->dry_run) {
+                command_usage_error(error, "--dry-run changes nothing, so there is no --snapshot before it");
+                return NULL;
+        }
         if (o->confirm_timeout) {
                 if (!text_parse_duration_ms(o->confirm_timeout, CONFIRM_MAX_MS, &timeout_ms, error)) {
                         g_prefix_error(error, "--confirm-timeout: ");
@@ -135,6 +139,7 @@ static JsonObject *request(const struct options *o, int argc, char **argv, GErro
         json_object_set_boolean_member(body, "strict_window", o->strict_window);
         json_object_set_boolean_member(body, "instant", o->instant);
         json_object_set_boolean_member(body, "restart_stale", o->restart_stale);
+        json_object_set_boolean_member(body, "snapshot", o->snapshot);
         return g_steal_pointer(&body);
 }
 
@@ -216,6 +221,8 @@ static ExitCode run(const struct command *self, Cli *cli, int argc, char **argv,
                  "How files that cannot be written are merged: auto (default), overlay, bind, union", "HOW"},
                 {"restart-stale", 0, 0, G_OPTION_ARG_NONE, &o.restart_stale,
                  "After the commit restart the release's services that still run replaced files", NULL},
+                {"snapshot", 0, 0, G_OPTION_ARG_NONE, &o.snapshot,
+                 "Take a snapshot of each VM before its push; without one its push does not begin", NULL},
                 {"instant", 0, 0, G_OPTION_ARG_NONE, &o.instant,
                  "Make the release visible at once, served from the pack, and copy it afterwards", NULL},
                 {"sync", 0, 0, G_OPTION_ARG_FILENAME, &o.sync,

@@ -6,6 +6,7 @@
 #include "host-service/cli/output.h"
 #include "host-service/cli/push_stale.h"
 #include "host-service/cli/rollout_print.h"
+#include "host-service/cli/snapshot.h"
 #include "host-service/cli/store_result.h"
 #include "host-service/cli/text.h"
 
@@ -273,12 +274,25 @@ static void append_hook(GString *s, JsonObject *push)
                         g_string_append_printf(s, "    | %s\n", lines[i]);
 }
 
+/* After a push that went wrong the restore point is worth naming, and how to go back to it. */
+static void append_snapshot(GString *s, JsonObject *push, gboolean went_well)
+{
+        const char *name = json_text(push, "snapshot.name"), *vm = json_text(push, "vm");
+
+        if (!name || !vm)
+                return;
+        g_string_append_printf(s, "  the snapshot from before it: %s", name);
+        if (!went_well)
+                g_string_append_printf(s, "; 'moult snapshot rollback %s --to %s' goes back to it", vm, name);
+        g_string_append_c(s, '\n');
+}
+
 char *push_words(JsonObject *push)
 {
         g_autoptr(GString) s = g_string_new(NULL);
         const char *vm = json_text(push, "vm"), *state = json_text(push, "state"),
                    *why = json_text(push, "error.text");
-        const char *code = json_text(push, "error.code");
+        const char *code = json_text(push, "error.code"), *note = json_text(push, "note");
         gboolean dry_run = json_flag(push, "options.dry_run"), rollback = json_flag(push, "options.rollback");
 
         g_string_append_printf(s, "%s: ", vm ? vm : "?");
@@ -286,11 +300,16 @@ char *push_words(JsonObject *push)
                 append_release(s, push);
                 g_string_append_printf(s, " would change %" G_GINT64_FORMAT " entries; nothing was changed\n",
                                        json_number(push, "entries_change"));
+        } else if (is(state, "done") && note) {
+                g_string_append(s, "had ");
+                append_release(s, push);
+                g_string_append_printf(s, ", but not any more: %s\n", note);
         } else if (is(state, "done")) {
                 g_string_append(s, rollback ? "is back at " : "has ");
                 append_release(s, push);
                 g_string_append(s, "\n");
                 append_numbers(s, push);
+                append_snapshot(s, push, TRUE);
                 push_stale_words(s, push);
         } else {
                 const char *what = is(state, "refused") ? why ? "refused" : "refused, nothing was changed"
@@ -303,6 +322,7 @@ char *push_words(JsonObject *push)
 
                 g_string_append_printf(s, "%s%s%s\n", what, why ? ": " : "", why ? why : "");
                 append_hook(s, push);
+                append_snapshot(s, push, FALSE);
                 push_stale_words(s, push);
                 if (step)
                         g_string_append_printf(s, "  what to do: %s\n", step);
@@ -327,6 +347,7 @@ static gboolean print_plain_operation(Cli *cli, JsonObject *o)
                    *why = json_text(o, "error.text");
 
         store_result_print(cli, o); /* what was found comes before what it comes to */
+        snapshot_verify_print(cli, o);
         if (is(state, "failed") && why) {
                 g_autofree char *text = text_safe_lines(why);
 
@@ -344,7 +365,8 @@ static gboolean print_plain_operation(Cli *cli, JsonObject *o)
                              json_number(o, "result.files"), bytes);
                 return TRUE;
         }
-        return is(state, "succeeded") && kind && g_str_has_prefix(kind, "store-");
+        return is(state, "succeeded") && (is(kind, "snapshot-verify") || snapshot_result_print(cli, o) ||
+                                          (kind && g_str_has_prefix(kind, "store-")));
 }
 
 void operation_print(Cli *cli, JsonNode *answer)

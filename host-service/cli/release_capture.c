@@ -50,7 +50,6 @@ static gboolean capture_sides(BuildCommandLine *o, Cli *cli, Side *from, Side *t
         if (!sides_open(from, to, error))
                 return FALSE;
         progress_update(progress, "capture", "looking", 0, 0);
-        o->build.threads = 1; /* contents come through one connection */
         old_tree = side_read(from, NULL, &options, cli->cancellable, error);
         new_tree = old_tree ? side_read(to, old_tree, &options, cli->cancellable, error) : NULL;
         return new_tree &&

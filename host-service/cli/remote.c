@@ -89,3 +89,11 @@ ExitCode remote_finish(Cli *cli, Client *c, JsonNode *answer, gboolean detach, G
         operation_print(cli, operation);
         return operation_exit_code(operation);
 }
+
+ExitCode remote_ask_for(Cli *cli, const char *path, JsonObject *body, gboolean detach, GError **error)
+{
+        g_autoptr(Client) c = client_new(cli);
+        g_autoptr(JsonNode) answer = client_post(c, path, body, NULL, error);
+
+        return answer ? remote_finish(cli, c, answer, detach, error) : EXIT_CODE_INTERNAL;
+}

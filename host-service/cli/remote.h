@@ -18,3 +18,6 @@ const char *remote_operation_id(JsonNode *answer, GError **error);
 /* Follows an operation that was just started, prints how it ended, and returns the exit code for it. With
  * @detach only says where to find it. */
 ExitCode remote_finish(Cli *cli, Client *c, JsonNode *answer, gboolean detach, GError **error);
+
+/* POSTs @body (taken) to @path, which answers with an operation, and remote_finish(). */
+ExitCode remote_ask_for(Cli *cli, const char *path, JsonObject *body, gboolean detach, GError **error);

@@ -56,15 +56,14 @@ gboolean side_kind_of(const char *option, char **words, enum side_kind *ret, GEr
 void side_clear(struct side *s)
 {
         g_clear_pointer(&s->image, image_tree_free);
-        g_clear_pointer(&s->client, client_free);
+        g_clear_pointer(&s->files, vm_files_free);
         image_name_clear(&s->name);
 }
 
 void side_open_vm(Side *s, Cli *cli, const char *vm, Progress *progress)
 {
-        s->client = client_new(cli);
-        s->files = (struct vm_files){s->client, vm, progress};
-        s->asker = vm_files_asker(&s->files);
+        s->files = vm_files_new(cli, vm, progress);
+        s->asker = vm_files_asker(s->files);
 }
 
 /* ---- images ---- */
@@ -143,7 +142,7 @@ BuildTree *side_read(const Side *s, const BuildTree *base, const struct side_opt
                      GCancellable *cancellable, GError **error)
 {
         const struct agent_tree_options options = {
-                .name = s->kind == SIDE_VM ? s->files.vm : s->word,
+                .name = s->kind == SIDE_VM ? vm_files_vm(s->files) : s->word,
                 .per_vm = o->per_vm,
                 .exclude = o->exclude,
                 .exclude_xattr = o->exclude_xattr,

@@ -19,8 +19,7 @@ struct side {
         enum side_kind kind;
         struct image_name name;
         ImageTree *image;
-        struct vm_files files;
-        Client *client;
+        VmFiles *files;
         struct agent_tree_asker asker;
 };
 void side_clear(struct side *s);

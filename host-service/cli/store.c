@@ -93,7 +93,8 @@ const struct command command_store_gc = {
         .details = "A release stays while a push of it is under way, while a VM is on it or may roll back to "
                    "it, "
                    "while a VM may map it, and while it is among the newest of its name. With --shared "
-                   "only what no release of the shared store names goes, and nothing that is younger than "
+                   "only what no release and no snapshot of the shared store needs goes, and nothing that is "
+                   "younger than "
                    "--grace: any host may do it at any time.",
         .run = run_gc,
 };

@@ -6,6 +6,8 @@
 #include "host-service/cli/output.h"
 #include "host-service/cli/text.h"
 
+#define SNAPSHOTS_NAMED 8 /* that one finding affects */
+
 /* "web-1 (is on it), web-2 (being pushed to)"; owned. NULL: nobody. */
 static char *users_words(JsonArray *users)
 {
@@ -33,12 +35,29 @@ static char *users_words(JsonArray *users)
         return s->len ? g_string_free(g_steal_pointer(&s), FALSE) : NULL;
 }
 
-static void print_finding(Cli *cli, JsonObject *f)
+/* "web-1 nightly, web-1 weekly and 3 more"; owned. NULL: none. */
+static char *snapshots_words(JsonArray *snapshots)
+{
+        guint n = snapshots ? json_array_get_length(snapshots) : 0;
+        g_autoptr(GString) s = g_string_new(NULL);
+
+        for (guint i = 0; i < MIN(n, SNAPSHOTS_NAMED); i++) {
+                JsonObject *o = json_array_get_object_element(snapshots, i);
+
+                g_string_append_printf(s, "%s%s %s", i ? ", " : "", json_text(o, "vm"), json_text(o, "name"));
+        }
+        if (n > SNAPSHOTS_NAMED)
+                g_string_append_printf(s, " and %u more", n - SNAPSHOTS_NAMED);
+        return s->len ? g_string_free(g_steal_pointer(&s), FALSE) : NULL;
+}
+
+void finding_print(Cli *cli, JsonObject *f)
 {
         const char *release = json_text(f, "release"), *version = json_text(f, "version"),
                    *file = json_text(f, "file");
         g_autofree char *text = text_safe_lines(json_text(f, "text"));
-        g_autofree char *vms = users_words(json_list(f, "vms"));
+        g_autofree char *vms = users_words(json_list(f, "vms")),
+                        *snapshots = snapshots_words(json_list(f, "snapshots"));
 
         if (release)
                 output_words(cli, "%s %s: %s: %s\n", release, version ? version : "", json_text(f, "kind"),
@@ -47,8 +66,8 @@ static void print_finding(Cli *cli, JsonObject *f)
                 output_words(cli, "%s%s%s\n", json_text(f, "kind"), ": ", text);
         if (file)
                 output_words(cli, "    file:    %s\n", file);
-        if (vms)
-                output_words(cli, "    affects: %s\n", vms);
+        if (vms || snapshots)
+                output_words(cli, "    affects: %s\n", vms ? vms : snapshots);
         output_words(cli, "    to do:   %s\n", json_text(f, "action"));
 }
 
@@ -62,7 +81,7 @@ static void print_verify(Cli *cli, JsonObject *o)
                 JsonObject *f = json_array_get_object_element(findings, i);
 
                 bad += !json_flag(f, "harmless");
-                print_finding(cli, f);
+                finding_print(cli, f);
         }
         output_words(cli, "%" G_GINT64_FORMAT " releases looked at (%" G_GINT64_FORMAT " files, %s): ",
                      json_number(o, "result.releases"), json_number(o, "result.files"), bytes);
@@ -80,16 +99,21 @@ static void print_verify_shared(Cli *cli, JsonObject *o)
         g_autofree char *bytes = text_bytes((uint64_t)MAX(json_number(o, "result.bytes"), 0));
 
         for (guint i = 0; i < n; i++)
-                print_finding(cli, json_array_get_object_element(findings, i));
+                finding_print(cli, json_array_get_object_element(findings, i));
         if (bad > n)
                 output_words(cli, "... and %" G_GINT64_FORMAT " more of the kind\n", bad - n);
         if (unnamed > 0)
                 output_words(cli,
-                             "%" G_GINT64_FORMAT " objects that no release names: of a push under way, or of "
-                             "one that did not end\n",
+                             "%" G_GINT64_FORMAT
+                             " objects that nothing names: of a push or an upload under way, "
+                             "or of one that did not end\n",
                              unnamed);
-        output_words(cli, "%" G_GINT64_FORMAT " releases in %s looked at (%" G_GINT64_FORMAT " chunks, %s): ",
-                     json_number(o, "result.releases"), json_text(o, "result.store"),
+        output_words(cli,
+                     "%" G_GINT64_FORMAT " releases and %" G_GINT64_FORMAT
+                     " snapshots in %s looked at (%" G_GINT64_FORMAT " layers, %" G_GINT64_FORMAT
+                     " chunks, %s): ",
+                     json_number(o, "result.releases"), json_number(o, "result.snapshots"),
+                     json_text(o, "result.store"), json_number(o, "result.layers"),
                      json_number(o, "result.chunks"), bytes);
         if (bad)
                 output_words(cli, "%" G_GINT64_FORMAT " finding%s, see above\n", bad, bad == 1 ? "" : "s");
@@ -136,20 +160,21 @@ static void print_gc_shared(Cli *cli, JsonObject *o)
         for (gint64 i = 0; i < listed; i++) {
                 g_autofree char *key = text_safe_lines(json_array_get_string_element(objects, (guint)i));
 
-                output_words(cli, "%s %s: no release names it\n", key, dry ? "would go" : "is removed");
+                output_words(cli, "%s %s: nothing names it\n", key, dry ? "would go" : "is removed");
         }
         if (removed > listed)
                 output_words(cli, "... and %" G_GINT64_FORMAT " more\n", removed - listed);
         if (young > 0)
                 output_words(cli,
-                             "%" G_GINT64_FORMAT " more (%s) that no release names stay, because they are "
+                             "%" G_GINT64_FORMAT " more (%s) that nothing names stay, because they are "
                              "young: a push may be under way\n",
                              young, young_bytes);
         output_words(cli,
-                     "%s: %" G_GINT64_FORMAT " objects of %" G_GINT64_FORMAT
-                     " releases stay; %" G_GINT64_FORMAT " (%s) %s\n",
+                     "%s: %" G_GINT64_FORMAT " chunks of %" G_GINT64_FORMAT " releases and %" G_GINT64_FORMAT
+                     " snapshots stay; %" G_GINT64_FORMAT " (%s) %s\n",
                      json_text(o, "result.store"), json_number(o, "result.named"),
-                     json_number(o, "result.releases"), removed, bytes, dry ? "would go" : "are removed");
+                     json_number(o, "result.releases"), json_number(o, "result.snapshots"), removed, bytes,
+                     dry ? "would go" : "are removed");
 }
 
 static void print_push(Cli *cli, JsonObject *o)

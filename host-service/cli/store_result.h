@@ -6,5 +6,8 @@
 
 #include "host-service/cli/cli.h"
 
+/* One finding of a verification: what, which file, whom it affects, what to do. */
+void finding_print(Cli *cli, JsonObject *finding);
+
 /* Of an ended operation with a result. FALSE: it is of another kind, or has none: nothing was printed. */
 gboolean store_result_print(Cli *cli, JsonObject *operation);

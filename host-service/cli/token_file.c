@@ -20,19 +20,6 @@ void token_file_free(TokenFile *t)
         g_free(t);
 }
 
-static gboolean parse_hex(const char *hex, guint8 ret[static DIGEST_SIZE])
-{
-        for (guint i = 0; i < DIGEST_SIZE; i++) {
-                gint high = g_ascii_xdigit_value(hex[2 * i]);
-                gint low = high < 0 ? -1 : g_ascii_xdigit_value(hex[2 * i + 1]);
-
-                if (low < 0)
-                        return FALSE;
-                ret[i] = (guint8)(high << 4 | low);
-        }
-        return TRUE;
-}
-
 TokenFile *token_file_parse(const char *text, GError **error)
 {
         g_autoptr(TokenFile) t = g_new0(TokenFile, 1);
@@ -40,7 +27,7 @@ TokenFile *token_file_parse(const char *text, GError **error)
         const char *hex = line + strlen(PREFIX), *secret = hex + 2 * DIGEST_SIZE + 1;
 
         if (g_str_has_prefix(line, PREFIX) && strlen(hex) > 2 * DIGEST_SIZE + 1 && secret[-1] == ':' &&
-            parse_hex(hex, t->fingerprint) &&
+            bytes_from_hex(hex, t->fingerprint, DIGEST_SIZE) &&
             strspn(secret, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_") ==
                     strlen(secret)) {
                 t->secret = g_strdup(secret);

@@ -6,13 +6,60 @@
 
 #define TRIES    30u
 #define PAUSE_MS 2000u
+/* Questions under way. The agent answers as many at a time as it has CPUs, up to 4, and its answers have to
+ * come here meanwhile; agents from before that take 4 in all. */
+#define WIDTH 4u
 
-static Message *ask_once(const struct vm_files *v, const char *path, const char *question, GError **error)
+struct vm_files {
+        Cli *cli;
+        const char *vm;
+        Progress *progress;
+        GMutex lock;         /* protects clients */
+        GHashTable *clients; /* GThread * -> Client * */
+};
+
+VmFiles *vm_files_new(Cli *cli, const char *vm, Progress *progress)
+{
+        VmFiles *v = g_new0(VmFiles, 1);
+
+        *v = (VmFiles){.cli = cli, .vm = vm, .progress = progress};
+        g_mutex_init(&v->lock);
+        v->clients = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)client_free);
+        return v;
+}
+
+void vm_files_free(VmFiles *v)
+{
+        if (!v)
+                return;
+        g_hash_table_unref(v->clients);
+        g_mutex_clear(&v->lock);
+        g_free(v);
+}
+
+const char *vm_files_vm(const VmFiles *v)
+{
+        return v->vm;
+}
+
+Client *vm_files_client(VmFiles *v)
+{
+        Client *c;
+
+        g_mutex_lock(&v->lock);
+        c = g_hash_table_lookup(v->clients, g_thread_self());
+        if (!c)
+                g_hash_table_insert(v->clients, g_thread_self(), c = client_new(v->cli));
+        g_mutex_unlock(&v->lock);
+        return c;
+}
+
+static Message *ask_once(Client *c, const char *path, const char *question, GError **error)
 {
         JsonObject *body = json_object_new();
 
         json_object_set_string_member(body, "question", question);
-        g_autoptr(JsonNode) answer = client_post(v->client, path, body, NULL, error);
+        g_autoptr(JsonNode) answer = client_post(c, path, body, NULL, error);
         if (!answer)
                 return NULL;
         const char *text =
@@ -37,7 +84,8 @@ static gboolean may_pass(const GError *error)
 
 static Message *ask(const Message *question, gpointer user, GError **error)
 {
-        const struct vm_files *v = user;
+        VmFiles *v = user;
+        Client *c = vm_files_client(v);
         g_autoptr(GBytes) packed = message_pack(question);
         gsize len;
         const guchar *data = g_bytes_get_data(packed, &len);
@@ -46,7 +94,7 @@ static Message *ask(const Message *question, gpointer user, GError **error)
 
         for (unsigned tries = 1;; tries++) {
                 g_autoptr(GError) own = NULL;
-                Message *answer = ask_once(v, path, text, &own);
+                Message *answer = ask_once(c, path, text, &own);
 
                 if (answer)
                         return answer;
@@ -60,7 +108,7 @@ static Message *ask(const Message *question, gpointer user, GError **error)
                         g_propagate_error(error, g_steal_pointer(&own));
                         return NULL;
                 }
-                if (!client_pause(v->client, PAUSE_MS, error))
+                if (!client_pause(c, PAUSE_MS, error))
                         return NULL;
         }
 }
@@ -73,7 +121,7 @@ static void show(const char *path, gpointer user)
                 progress_update(v->progress, v->vm, "looking", 0, 0);
 }
 
-struct agent_tree_asker vm_files_asker(struct vm_files *v)
+struct agent_tree_asker vm_files_asker(VmFiles *v)
 {
-        return (struct agent_tree_asker){.ask = ask, .progress = show, .user = v};
+        return (struct agent_tree_asker){.ask = ask, .progress = show, .user = v, .width = WIDTH};
 }

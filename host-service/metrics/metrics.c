@@ -200,6 +200,11 @@ static void add_guests(GString *out, const struct catalogue_counts *n, const str
         exposition_sample(out, "moult_vms_connected", "transport=\"tls\"", v->vms_tls);
         exposition_sample(out, "moult_vms_connected", "transport=\"virtio-serial\"", v->vms_serial);
         exposition_gauge(out, "moult_vms_qmp_connected", "VMs whose QMP socket answers.", v->vms_qmp);
+        exposition_gauge(out, "moult_vms_drifting",
+                         "VMs in which the last check found what was done by hand.",
+                         (double)n->drift[DRIFT_DRIFTS]);
+        exposition_gauge(out, "moult_vms_in_step", "VMs in which the last check found nothing of that.",
+                         (double)n->drift[DRIFT_IN_STEP]);
 }
 
 static void add_queues(GString *out, const struct catalogue_counts *n)

@@ -20,6 +20,7 @@ static void view_status(gpointer self, const char *vm, struct guest_status *ret)
         ret->qmp = vm_notes_qmp_answers(d->notes, vm);
         ret->away = guests_away(d->guests, vm);
         ret->tells_facts = ret->connected && session_peer_can(any_session(d, vm), CAPABILITY_FACTS);
+        ret->freezes = ret->connected && session_peer_can(any_session(d, vm), CAPABILITY_FREEZE);
 }
 
 static void view_look(gpointer self, const char *vm, guest_looked_func done, gpointer user)
@@ -27,6 +28,13 @@ static void view_look(gpointer self, const char *vm, guest_looked_func done, gpo
         const struct guest_desk *d = self;
 
         vm_notes_look(d->notes, vm, done, user);
+}
+
+static Hypervisor *view_hypervisor(gpointer self, const char *vm)
+{
+        const struct guest_desk *d = self;
+
+        return guests_hypervisor(d->guests, vm);
 }
 
 static void view_history(gpointer self, const char *vm, guint n, guint timeout_ms, guest_history_func done,
@@ -54,6 +62,7 @@ static void view_vm_changed(gpointer self, const char *vm)
 
         guests_vm_changed(d->guests, vm);
         vm_notes_forget(d->notes, vm);
+        vm_backings_vm_changed(d->backings, vm);
         leftovers_forget(d->leftovers, vm);
 }
 
@@ -67,6 +76,7 @@ static char *view_mapped_by(gpointer self, const guint8 digest[static 32])
 static const struct guest_view_ops view_ops = {
         .look = view_look,
         .status = view_status,
+        .hypervisor = view_hypervisor,
         .history = view_history,
         .ask = view_ask,
         .vm_changed = view_vm_changed,

@@ -6,12 +6,14 @@
 #include "host-service/guests/guests.h"
 #include "host-service/push/guest_ask.h"
 #include "host-service/push/leftovers.h"
+#include "host-service/push/vm_backings.h"
 #include "host-service/push/vm_notes.h"
 
 /* All borrowed. */
 struct guest_desk {
         Guests *guests;
         VmNotes *notes;
+        VmBackings *backings;
         GuestAsks *asks;
         Leftovers *leftovers;
         char *(*mapped_by)(gpointer user, const guint8 digest[static 32]); /* as in guest_view_ops */

@@ -9,6 +9,7 @@
 #include "host-service/push/push_closing.h"
 #include "host-service/push/push_held.h"
 #include "host-service/push/push_report.h"
+#include "host-service/push/push_snapshot.h"
 #include "host-service/push/push_sources.h"
 #include "host-service/push/push_state.h"
 #include "host-service/push/push_talk.h"
@@ -34,6 +35,7 @@ struct Push {
         gboolean plan_tried;
         PushWindow *window;
         PushClosing *closing;
+        PushSnapshot *snapshot; /* from before it begins, or NULL */
         GSource *beat, *busy, *store;
         struct push_progress best; /* of this offer */
         gint64 progress_us;        /* when it became so, or the state changed */
@@ -43,6 +45,8 @@ struct Push {
         gint64 stored_us;
         PushDo waiting_action; /* while the catalogue cannot be written */
         gboolean started, cancel_waiting;
+        gboolean begun;      /* on record */
+        PushState on_record; /* lags behind r->state while the catalogue cannot be written */
         struct push_held earlier;
         MoultError guest_error; /* what the guest said last of why */
         char *guest_text;
@@ -84,15 +88,19 @@ static void drop_session(Push *p)
 
 /* --- the window --- */
 
+static void note_guest_error(Push *p, const GError *error)
+{
+        g_free(p->guest_text);
+        p->guest_text = g_strdup(error->message);
+        p->guest_error = moult_error_code(error);
+}
+
 static void on_plugged(const GError *error, gpointer user)
 {
         Push *p = user;
 
-        if (error) {
-                g_free(p->guest_text);
-                p->guest_text = g_strdup(error->message);
-                p->guest_error = moult_error_code(error);
-        }
+        if (error)
+                note_guest_error(p, error);
         feed(p, &(struct push_input){.kind = error ? PUSH_INPUT_PLUG_FAILED : PUSH_INPUT_PLUGGED,
                                      .error = moult_error_code(error)});
 }
@@ -166,8 +174,10 @@ void push_state_received(Push *p, const Moult__TransactionState *s)
         if (s->source_wanted == MOULT__SOURCE_KIND__SOURCE_PMEM && p->r->state >= PUSH_STATE_OFFER &&
             p->r->state <= PUSH_STATE_STAGE)
                 push_window_wanted(p->window, on_climbed, p);
-        feed(p, &(struct push_input){
-                        .kind = PUSH_INPUT_PHASE, .phase = s->phase, .error = (MoultError)s->error});
+        feed(p, &(struct push_input){.kind = PUSH_INPUT_PHASE,
+                                     .phase = s->phase,
+                                     .error = (MoultError)s->error,
+                                     .was_committed = s->was_committed});
 }
 
 static void on_answer(const Moult__TransactionState *state, const GError *error, gpointer user)
@@ -184,9 +194,7 @@ static void on_answer(const Moult__TransactionState *state, const GError *error,
         p->facts.complaints++;
         if (p->r->options.rollback && g_error_matches(error, MOULT_ERROR, MOULT_ERROR_BUSY))
                 p->facts.forgotten = 0; /* it was not begun, so it could not be known */
-        g_free(p->guest_text);
-        p->guest_text = g_strdup(error->message);
-        p->guest_error = moult_error_code(error);
+        note_guest_error(p, error);
         feed(p, &(struct push_input){.kind = PUSH_INPUT_ERROR, .error = moult_error_code(error)});
 }
 
@@ -244,10 +252,10 @@ static gboolean on_beat(gpointer user)
         Push *p = user;
         gint64 now = now_us(p);
 
-        if (p->wants_place)
-                p->heard_us = now; /* it is we who keep the guest waiting */
         if (p->r->state < PUSH_STATE_CONNECT || p->r->state > PUSH_STATE_ABORT)
                 return G_SOURCE_CONTINUE;
+        if (p->snapshot && !push_snapshot_is_taken(p->snapshot))
+                p->heard_us = now; /* a guest that is frozen is silent */
         if (now - p->heard_us >= patience_us(p)) {
                 p->heard_us = now;
                 feed_kind(p, PUSH_INPUT_PATIENCE_OVER);
@@ -269,13 +277,64 @@ static gboolean on_busy_over(gpointer user)
         return G_SOURCE_REMOVE;
 }
 
+static void start_beat(Push *p)
+{
+        guint ms = CLAMP(MIN(p->x->patience_ms, p->x->stall_ms) / 4, 10, BEAT_MS);
+
+        if (!p->beat)
+                p->beat = host_timer_add(p->x->env, ms, on_beat, p);
+}
+
+/* It is we who keep such a guest waiting, so its silence is not counted. Hundreds may wait, and each turn of
+ * the loop looks at each timer: they have none. */
+static void want_place(Push *p, gboolean wants)
+{
+        if (p->wants_place == wants)
+                return;
+        p->wants_place = wants;
+        p->heard_us = now_us(p);
+        if (wants)
+                host_timer_clear(&p->beat);
+        else
+                start_beat(p);
+}
+
 /* --- doing what the machine says --- */
+
+static void await_session(Push *p);
+
+static void on_snapshot(const GError *error, gpointer user)
+{
+        Push *p = user;
+
+        if (!error) {
+                await_session(p);
+                return;
+        }
+        note_guest_error(p, error);
+        feed(p, &(struct push_input){.kind = PUSH_INPUT_NO_SNAPSHOT, .error = moult_error_code(error)});
+}
+
+static gboolean has_snapshot(Push *p)
+{
+        if (!push_snapshot_is_due(p->r))
+                return TRUE;
+        if (!p->snapshot)
+                p->snapshot = push_snapshot_new(p->x->env, p->x->catalogue, p->x->jobs, p->r, on_snapshot, p);
+        return push_snapshot_is_taken(p->snapshot);
+}
+
+/* One that has had its snapshot taken has its place already. */
+static gboolean may_go_on(Push *p)
+{
+        return p->snapshot ? p->x->may_begin(p, p->x->user) : p->x->has_place(p, p->x->user);
+}
 
 /* A push that only waits for its guest takes no place; one that begins to talk does. */
 static void greet(Push *p)
 {
-        p->wants_place = p->r->state == PUSH_STATE_CONNECT && !p->x->has_place(p, p->x->user);
-        if (!p->wants_place)
+        want_place(p, p->r->state == PUSH_STATE_CONNECT && !may_go_on(p));
+        if (!p->wants_place && has_snapshot(p))
                 feed_kind(p, PUSH_INPUT_SESSION);
 }
 
@@ -284,9 +343,10 @@ static void await_session(Push *p)
         Session *s = pick_session(p);
 
         push_talk_set_session(p->talk, s);
-        p->wants_place = FALSE;
         if (s)
                 greet(p);
+        else
+                want_place(p, FALSE);
 }
 
 /* A command may be due before any session event came (after a restart). */
@@ -328,6 +388,8 @@ static void act(Push *p, PushDo action)
                 break;
         case PUSH_DO_OFFER_LATER:
                 push_held_ask(&p->earlier, p->x->catalogue, p->talk, p->r->vm);
+                G_GNUC_FALLTHROUGH;
+        case PUSH_DO_QUERY_LATER:
                 if (!p->busy)
                         p->busy = host_timer_add(p->x->env, BUSY_RETRY_MS, on_busy_over, p);
                 break;
@@ -377,12 +439,48 @@ static gboolean may_cancel(const Push *p)
         return p->r->state <= (p->r->options.rollback ? PUSH_STATE_STAGE : PUSH_STATE_COMMIT);
 }
 
+static gboolean is_begun(const PushRecord *r)
+{
+        return r->begun || r->state > PUSH_STATE_CONNECT;
+}
+
+/* Only what is on record gives a place to somebody else. */
+static gboolean store(Push *p, GError **error)
+{
+        gboolean took_place = push_takes_place(p);
+
+        if (!push_report_store(p->x->catalogue, p->r, error))
+                return FALSE;
+        p->begun = is_begun(p->r);
+        p->on_record = p->r->state;
+        p->stored_us = now_us(p);
+        if (took_place && !push_takes_place(p))
+                p->x->place_left(p->x->user);
+        return TRUE;
+}
+
+/* It was about to begin, and that could not be recorded: as if it had still been waiting. */
+static void cancel_unbegun(Push *p)
+{
+        host_timer_clear(&p->store);
+        p->cancel_waiting = FALSE;
+        p->r->state = p->on_record;
+        p->r->begun = FALSE;
+        feed_kind(p, PUSH_INPUT_CANCEL);
+}
+
 static gboolean on_store_again(gpointer user)
 {
         Push *p = user;
         gboolean cancel;
 
-        if (!push_report_store(p->x->catalogue, p->r, NULL))
+        if (p->cancel_waiting && !p->begun) {
+                cancel_unbegun(p);
+                return G_SOURCE_REMOVE;
+        }
+        if (!p->begun && !p->x->may_begin(p, p->x->user))
+                return G_SOURCE_CONTINUE;
+        if (!store(p, NULL))
                 return G_SOURCE_CONTINUE;
         host_timer_clear(&p->store);
         cancel = p->cancel_waiting && may_cancel(p);
@@ -401,8 +499,10 @@ static void decide_outcome(Push *p, const struct push_step *s)
         r->outcome = s->outcome;
         g_clear_pointer(&r->text, g_free);
         r->error = MOULT_ERROR_UNSPECIFIED;
-        if (s->outcome == PUSH_STATE_DONE)
+        if (s->outcome == PUSH_STATE_DONE) {
+                r->text = g_strdup(s->text); /* a note, without an error */
                 return;
+        }
         r->error = s->error != MOULT_ERROR_UNSPECIFIED ? s->error : p->guest_error;
         r->text = g_strdup(s->text ? s->text : p->guest_text);
         if (s->error == MOULT_ERROR_TIMEOUT && r->text && away(p)) {
@@ -415,7 +515,6 @@ static void decide_outcome(Push *p, const struct push_step *s)
 static void feed(Push *p, const struct push_input *in)
 {
         g_autoptr(GError) error = NULL;
-        gboolean took_place;
         struct push_step s;
 
         if (p->store) { /* the row cannot be written: nothing is done before it is; the guest is asked again
@@ -436,7 +535,6 @@ static void feed(Push *p, const struct push_input *in)
         }
         if (s.outcome != p->r->outcome)
                 decide_outcome(p, &s);
-        took_place = push_takes_place(p);
         if (s.next != p->r->state)
                 p->progress_us = now_us(p);
         if (s.next == PUSH_STATE_OFFER || s.next == PUSH_STATE_PLUG)
@@ -446,12 +544,10 @@ static void feed(Push *p, const struct push_input *in)
         p->r->begun |= push_takes_place(p);
         p->facts.steps++;
         p->heard_us = now_us(p);
-        if (took_place && !push_takes_place(p))
-                p->x->place_left(p->x->user);
         if (s.next == PUSH_STATE_PLUG)
                 push_window_mark(p->window);
         fault_point("push-store");
-        if (!push_report_store(p->x->catalogue, p->r, &error)) {
+        if (!store(p, &error)) {
                 event_log(EVENT_ERROR, "push-store-failed",
                           "the catalogue cannot be written; the push waits, the guest is unaffected. Look at "
                           "the disk "
@@ -461,7 +557,6 @@ static void feed(Push *p, const struct push_input *in)
                 p->store = host_timer_add(p->x->env, STORE_RETRY_MS, on_store_again, p);
                 return;
         }
-        p->stored_us = now_us(p);
         fault_point("push-stored");
         act(p, s.action);
 }
@@ -474,6 +569,8 @@ Push *push_new(const struct push_context *context, PushRecord *record, push_ende
 
         p->x = context;
         p->r = record;
+        p->begun = is_begun(record);
+        p->on_record = record->state;
         p->ended = ended;
         p->user = user;
         p->talk = push_talk_new(on_answer, p);
@@ -491,6 +588,7 @@ void push_free(Push *p)
         plan_fetch_free(p->plan);
         push_talk_free(p->talk);
         push_closing_free(p->closing);
+        push_snapshot_free(p->snapshot);
         push_window_free(p->window);
         push_record_free(p->r);
         release_record_free(p->release);
@@ -532,7 +630,6 @@ static gboolean find_release(Push *p, GError **error)
 
 void push_start(Push *p)
 {
-        guint beat_ms = CLAMP(MIN(p->x->patience_ms, p->x->stall_ms) / 4, 10, BEAT_MS);
         gboolean cancel = p->cancel_waiting && may_cancel(p);
         g_autoptr(GError) error = NULL;
 
@@ -540,7 +637,7 @@ void push_start(Push *p)
         p->cancel_waiting = FALSE;
         set_facts(p);
         p->heard_us = p->spoke_us = p->progress_us = now_us(p);
-        p->beat = host_timer_add(p->x->env, beat_ms, on_beat, p);
+        start_beat(p);
         if (!find_release(p, &error)) {
                 /* The release cannot go while a push uses it, so this is a damaged catalogue. */
                 g_prefix_error(&error, "the release of this push cannot be read: ");
@@ -575,21 +672,34 @@ void push_session_changed(Push *p, GuestSessionKind kind)
                 return; /* the other one */
         drop_session(p);
         push_talk_set_session(p->talk, now);
-        p->wants_place = FALSE;
-        if (now)
+        if (now) {
                 greet(p); /* what was asked before, here or elsewhere, is asked again */
-        else if (before)
+                return;
+        }
+        want_place(p, FALSE);
+        if (before)
                 feed_kind(p, PUSH_INPUT_SESSION_LOST);
+}
+
+static gboolean is_in_place(PushState s)
+{
+        return s >= PUSH_STATE_PLUG && s <= PUSH_STATE_CONFIRM;
 }
 
 gboolean push_takes_place(const Push *p)
 {
-        return p->started && p->r->state >= PUSH_STATE_PLUG && p->r->state <= PUSH_STATE_CONFIRM;
+        return p->started && (is_in_place(p->r->state) || is_in_place(p->on_record) ||
+                              (p->snapshot && p->r->state == PUSH_STATE_CONNECT));
 }
 
 guint64 push_bytes(const Push *p)
 {
         return p->release && !p->r->options.dry_run ? p->release->size : 0;
+}
+
+gboolean push_has_begun(const Push *p)
+{
+        return p->begun;
 }
 
 gboolean push_wants_place(const Push *p)

@@ -7,19 +7,23 @@
 
 #include "host-service/catalogue/pushes.h"
 #include "host-service/guests/guests.h"
+#include "host-service/jobs/jobs.h"
 
 typedef struct Push Push;
 
 struct push_context {
         const struct host_env *env;
         Catalogue *catalogue;
+        Jobs *jobs; /* for snapshots before pushes */
         Guests *guests;
         guint patience_ms; /* how long a silent or absent guest is waited for */
         guint stall_ms;    /* how long a guest may talk without getting on */
         /* A push may begin to talk to its guest: there is a place. */
         gboolean (*has_place)(const Push *p, gpointer user);
-        void (*place_left)(gpointer user); /* one that talked does no longer */
-        gpointer user;                     /* of these two */
+        /* One that has its place may still be recorded as begun: nobody has said otherwise meanwhile. */
+        gboolean (*may_begin)(const Push *p, gpointer user);
+        void (*place_left)(gpointer user); /* one that talked does no longer, by its record */
+        gpointer user;                     /* of these three */
 };
 
 /* The record's state is final. The callee frees the push. */
@@ -38,13 +42,16 @@ void push_cancel(Push *p);
 void push_session_changed(Push *p, GuestSessionKind kind);
 /* A notice from the VM; others' push ids are passed over. */
 void push_state_received(Push *p, const Moult__TransactionState *state);
-/* TRUE while it takes one of the host's places: from plugging to the confirmation. Waiting for a guest,
- * taking back and taking off are free. */
+/* TRUE while it takes one of the host's places: from its snapshot, if it has one, or plugging to the
+ * confirmation. Waiting for a guest, taking back and taking off are free. */
 gboolean push_takes_place(const Push *p);
 /* What its guest stages at most: the pack's size; 0 for a rollback, a dry run and before its start. */
 guint64 push_bytes(const Push *p);
 /* Its guest is there, and there was no place for it. */
 gboolean push_wants_place(const Push *p);
+/* FALSE: it is only waited for, by its record, or not even that; nothing was said to the guest. It may be
+ * freed, and its row taken up by another one later. */
+gboolean push_has_begun(const Push *p);
 /* There is one now; as push_start(). */
 void push_take_place(Push *p);
 /* TRUE from before the pack is plugged until it is known to be gone. */

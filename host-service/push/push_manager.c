@@ -2,7 +2,10 @@
  *
  * Theory of operation: the catalogue's push rows are the work; `waiting` and `running` only say what this
  * process does of it now. A push ends by its final row; the operation ends when all of its rows are final,
- * which is looked up, not counted, so it makes no difference how often the daemon died in between. */
+ * which is looked up, not counted, so it makes no difference how often the daemon died in between.
+ *
+ * What had begun when the last daemon died goes on first, before any operation is taken up: its guest and its
+ * place are taken, and a push of an earlier operation that only waits must not come in between. */
 #include "host-service/push/push_manager.h"
 
 #include <string.h>
@@ -14,6 +17,7 @@
 #include "host-service/push/push.h"
 #include "host-service/push/push_places.h"
 #include "host-service/push/upgrade_request.h"
+#include "host-service/push/vm_backings.h"
 #include "host-service/push/vm_notes.h"
 #include "host-service/push/vm_releases.h"
 
@@ -38,8 +42,11 @@ struct PushManager {
         GSource *again;     /* looks at these once more */
         Leftovers *leftovers;
         VmNotes *notes;
+        VmBackings *backings;
         GuestAsks *asks;
         VmReleases *releases;
+        push_gate_func gate; /* or NULL */
+        gpointer gate_user;
         struct guest_desk desk;
         struct guest_view view;
 };
@@ -164,12 +171,24 @@ static gboolean is_busy(const PushManager *m, const char *vm)
         return FALSE;
 }
 
-static gboolean has_place(const Push *p, gpointer user)
+static gboolean may_talk(PushManager *m, const struct push_places *n, const Push *p)
+{
+        return push_places_fit(n, p, m->concurrent, m->bytes) && vm_backings_fit(m->backings, m->running, p);
+}
+
+static gboolean may_begin(const Push *p, gpointer user)
 {
         const PushManager *m = user;
+
+        return push_has_begun(p) || !m->gate || m->gate(push_record(p)->operation, m->gate_user);
+}
+
+static gboolean has_place(const Push *p, gpointer user)
+{
+        PushManager *m = user;
         struct push_places n = push_places_taken(m->running);
 
-        return push_places_fit(&n, p, m->concurrent, m->bytes);
+        return may_begin(p, m) && may_talk(m, &n, p);
 }
 
 static gboolean on_next(gpointer user);
@@ -199,6 +218,8 @@ static void start_waiting(PushManager *m)
                         return;
                 }
                 g_ptr_array_add(m->running, g_ptr_array_steal_index(m->waiting, i));
+                if (push_record(p)->state > PUSH_STATE_CONNECT)
+                        vm_backings_ask(m->backings, push_record(p)->vm);
                 push_start(p);
                 i = 0;
         }
@@ -212,7 +233,7 @@ static void give_places(PushManager *m)
         for (guint i = 0; i < m->running->len && (n.taken == 0 || n.taken < m->concurrent);) {
                 Push *p = m->running->pdata[i];
 
-                if (!push_wants_place(p) || !push_places_fit(&n, p, m->concurrent, m->bytes)) {
+                if (!push_wants_place(p) || !may_begin(p, m) || !may_talk(m, &n, p)) {
                         i++;
                         continue;
                 }
@@ -255,6 +276,7 @@ static void on_ended(Push *p, gpointer user)
         if (!g_ptr_array_remove(m->running, p))
                 g_ptr_array_remove(m->waiting, p);
         leftovers_try(m->leftovers, vm);
+        vm_backings_forget(m->backings, vm);
         vm_releases_ask(m->releases, vm);
         finish_if_over(m, operation);
         start_more(m);
@@ -288,6 +310,20 @@ gboolean push_manager_take_up(PushManager *m, const char *operation, GError **er
                 g_ptr_array_steal_index(pushes, i);
                 g_ptr_array_add(m->waiting, push_new(&m->context, r, on_ended, m));
         }
+        start_more(m);
+        return TRUE;
+}
+
+/* Their operations are taken up later, and find them here. */
+static gboolean take_up_begun(PushManager *m, GError **error)
+{
+        g_autoptr(GPtrArray) pushes = catalogue_push_list_begun(m->catalogue, error);
+
+        if (!pushes)
+                return FALSE;
+        while (pushes->len > 0)
+                g_ptr_array_add(m->waiting,
+                                push_new(&m->context, g_ptr_array_steal_index(pushes, 0), on_ended, m));
         start_more(m);
         return TRUE;
 }
@@ -350,11 +386,15 @@ static void cancel(const OperationRecord *op, gpointer user)
 
 /* --- of rollouts --- */
 
-/* FALSE: it is only waited for, or not even that: it may be freed, and its row taken up by another one later.
- */
-static gboolean has_begun(const Push *p)
+void push_manager_set_gate(PushManager *m, push_gate_func gate, gpointer user)
 {
-        return push_record(p)->begun || push_record(p)->state > PUSH_STATE_CONNECT;
+        m->gate = gate;
+        m->gate_user = user;
+}
+
+void push_manager_go_on(PushManager *m)
+{
+        start_more(m);
 }
 
 GPtrArray *push_manager_not_begun(const PushManager *m, const char *operation)
@@ -366,10 +406,19 @@ GPtrArray *push_manager_not_begun(const PushManager *m, const char *operation)
                 for (guint i = 0; i < lists[l]->len; i++) {
                         const Push *p = lists[l]->pdata[i];
 
-                        if (g_str_equal(push_record(p)->operation, operation) && !has_begun(p))
+                        if (g_str_equal(push_record(p)->operation, operation) && !push_has_begun(p))
                                 g_ptr_array_add(names, g_strdup(push_record(p)->vm));
                 }
         return names;
+}
+
+/* When its turn comes again that one is not what was there before it. */
+static void forget_snapshot(PushManager *m, const PushRecord *r)
+{
+        g_autoptr(GError) error = NULL;
+
+        if (r->snapshot && !catalogue_push_set_snapshot(m->catalogue, r->push_id, NULL, NULL, &error))
+                event_log(EVENT_WARNING, "push-snapshot-kept", error->message, "vm", r->vm, NULL);
 }
 
 void push_manager_let_go(PushManager *m, const char *operation)
@@ -380,8 +429,10 @@ void push_manager_let_go(PushManager *m, const char *operation)
                 for (guint i = lists[l]->len; i > 0; i--) {
                         const Push *p = lists[l]->pdata[i - 1];
 
-                        if (g_str_equal(push_record(p)->operation, operation) && !has_begun(p))
-                                g_ptr_array_remove_index(lists[l], i - 1);
+                        if (!g_str_equal(push_record(p)->operation, operation) || push_has_begun(p))
+                                continue;
+                        forget_snapshot(m, push_record(p));
+                        g_ptr_array_remove_index(lists[l], i - 1);
                 }
         start_more(m); /* who waited for such a VM may begin */
 }
@@ -508,8 +559,10 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
         m->guests = guests_new(env, c, &guests, &guests_events, m);
         m->context = (struct push_context){.env = env,
                                            .catalogue = c,
+                                           .jobs = jobs,
                                            .guests = m->guests,
                                            .has_place = has_place,
+                                           .may_begin = may_begin,
                                            .place_left = start_more,
                                            .user = m,
                                            .stall_ms = config->stall_ms ? config->stall_ms : STALL_DEFAULT_MS,
@@ -517,12 +570,17 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
                                                                               : PATIENCE_DEFAULT_MS};
         m->leftovers = leftovers_new(env, c, m->guests, has_window, m);
         m->notes = vm_notes_new(env, m->guests);
+        m->backings = vm_backings_new(m->guests, config->per_backing, start_more, m);
         m->asks = guest_asks_new(env);
         m->releases = vm_releases_new(env, c, m->guests, m->asks);
-        m->desk = (struct guest_desk){m->guests, m->notes, m->asks, m->leftovers, mapped_by, m};
+        m->desk = (struct guest_desk){m->guests, m->notes, m->backings, m->asks, m->leftovers, mapped_by, m};
         m->view = guest_desk_view(&m->desk);
         jobs_register(jobs, &push_kind, m);
         jobs_register(jobs, &rollback_kind, m);
+        if (!take_up_begun(m, error)) {
+                push_manager_free(m);
+                return NULL;
+        }
         return m;
 }
 
@@ -553,5 +611,6 @@ void push_manager_free(PushManager *m)
         /* The hypervisors' pending callbacks go with them; the notes are what these would write to. */
         guests_free(m->guests);
         vm_notes_free(m->notes);
+        vm_backings_free(m->backings);
         g_free(m);
 }

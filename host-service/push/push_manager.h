@@ -19,6 +19,7 @@ struct push_manager_config {
         guint stall_ms;                   /* how long a guest may talk without getting on; 0: 5 min */
         guint concurrent;                 /* pushes at once that talk to their guests; 0: 8 */
         guint64 concurrent_bytes;         /* of packs that these stage; 0: any */
+        guint per_backing;                /* of these, for VMs that share a backing file; 0: any */
 };
 
 /* Registers its kinds with @jobs. Before jobs_begin(). */
@@ -36,6 +37,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PushManager, push_manager_free)
 gboolean push_manager_take_up(PushManager *m, const char *operation, GError **error);
 /* As a job's cancel. */
 void push_manager_cancel(PushManager *m, const char *operation);
+/* Asked before a push of a rollout is begun. FALSE: not now; push_manager_go_on() is called when it may be
+ * otherwise. Of the operations that it does not know it says TRUE. NULL: nobody is asked any more. */
+typedef gboolean (*push_gate_func)(const char *operation, gpointer user);
+void push_manager_set_gate(PushManager *m, push_gate_func gate, gpointer user);
+void push_manager_go_on(PushManager *m);
 /* The VMs of @operation whose pushes are here and have not begun, but for waiting for their guests: of char
  * *, owned. */
 GPtrArray *push_manager_not_begun(const PushManager *m, const char *operation);

@@ -11,8 +11,18 @@ static void set_text(char **field, ProtobufCBinaryData b)
         *field = b.len ? message_text(b) : NULL;
 }
 
+/* A guest that has begun anew since knows a push's end by its history, and none of the numbers. */
+static gboolean is_out_of_history(const PushRecord *r, const Moult__TransactionState *s)
+{
+        return r->entries_total > 0 && s->entries_total == 0;
+}
+
 void push_report_take(PushRecord *r, const Moult__TransactionState *s)
 {
+        if (is_out_of_history(r, s)) {
+                r->generation = s->generation ? s->generation : r->generation;
+                return;
+        }
         r->bytes_total = s->bytes_total;
         r->bytes_done = MIN(s->bytes_done, s->bytes_total);
         r->entries_total = s->entries_total;

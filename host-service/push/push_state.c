@@ -49,7 +49,10 @@
         "the guest said that the release is active, then that it is not; the push was given up. Look at "    \
         "moult-agent's log and `moult-agent history` in the guest"
 #define CANCELLED_LATE "cancelled when the guest had switched already; it has taken the upgrade back"
-#define TOO_MUCH       "the guest did more than a dry run allows; look at moult-agent's log in the guest"
+#define TAKEN_BACK_SINCE                                                                                     \
+        "the guest had committed it, and an operation of its own has taken it back since. `moult-agent "     \
+        "history` there says more"
+#define TOO_MUCH "the guest did more than a dry run allows; look at moult-agent's log in the guest"
 
 static struct push_step stay(PushState state, const struct push_facts *f, PushDo action)
 {
@@ -201,11 +204,29 @@ static struct push_step on_phase_in_abort(const struct push_facts *f, Moult__Tra
         }
 }
 
-static struct push_step on_phase(PushState state, const struct push_facts *f, Moult__TransactionPhase phase,
-                                 MoultError error)
+/* The push has ended well, and what ended it badly later is another operation's doing. */
+static struct push_step on_taken_back_since(PushState state, const struct push_facts *f)
 {
+        struct push_step s = conclude(f, PUSH_STATE_DONE, MOULT_ERROR_UNSPECIFIED, TAKEN_BACK_SINCE);
+
+        if (state == PUSH_STATE_ABORT) { /* as with COMMITTED: what is true counts */
+                s.outcome = PUSH_STATE_DONE;
+                s.text = TAKEN_BACK_SINCE;
+        }
+        return s;
+}
+
+static struct push_step on_phase(PushState state, const struct push_facts *f, const struct push_input *in)
+{
+        Moult__TransactionPhase phase = in->phase;
+        MoultError error = in->error;
+
         if (!is_talking(state))
                 return stay(state, f, PUSH_DO_NOTHING);
+        if (in->was_committed && !f->rollback && !f->dry_run &&
+            (phase == MOULT__TRANSACTION_PHASE__PHASE_ROLLING_BACK ||
+             phase == MOULT__TRANSACTION_PHASE__PHASE_ROLLED_BACK))
+                return on_taken_back_since(state, f);
         if (state == PUSH_STATE_ABORT)
                 return on_phase_in_abort(f, phase);
         if (state == PUSH_STATE_CONFIRM && push_phase_is_before_active(phase))
@@ -290,6 +311,8 @@ static struct push_step on_error(PushState state, const struct push_facts *f, Mo
                                          : conclude(f, outcome_of(error), error, NULL);
         case PUSH_STATE_PLAN:
         case PUSH_STATE_STAGE:
+                if (error == MOULT_ERROR_BUSY)
+                        return stay(state, f, PUSH_DO_QUERY_LATER);
                 return is_passing(error) ? stay(state, f, PUSH_DO_QUERY)
                                          : take_back(f, PUSH_STATE_FAILED, error, NULL);
         case PUSH_STATE_ABORT:
@@ -299,6 +322,8 @@ static struct push_step on_error(PushState state, const struct push_facts *f, Mo
                 if (f->rollback)
                         return error == MOULT_ERROR_BUSY ? stay(state, f, PUSH_DO_OFFER_LATER)
                                                          : conclude(f, outcome_of(error), error, NULL);
+                if (error == MOULT_ERROR_BUSY)
+                        return stay(state, f, PUSH_DO_QUERY_LATER);
                 return stay(state, f, is_passing(error) ? PUSH_DO_QUERY : PUSH_DO_NOTHING);
         }
 }
@@ -379,12 +404,15 @@ static struct push_step decide(PushState state, const struct push_facts *f, cons
         case PUSH_INPUT_PLUGGED:
                 return state == PUSH_STATE_PLUG ? go(PUSH_STATE_OFFER, f, PUSH_DO_OFFER)
                                                 : stay(state, f, PUSH_DO_NOTHING);
+        case PUSH_INPUT_NO_SNAPSHOT:
+                return state == PUSH_STATE_CONNECT ? conclude(f, PUSH_STATE_FAILED, in->error, NULL)
+                                                   : stay(state, f, PUSH_DO_NOTHING);
         case PUSH_INPUT_PLUG_FAILED:
                 if (state != PUSH_STATE_PLUG)
                         return stay(state, f, PUSH_DO_NOTHING);
                 return f->need_window ? give_up(f, in->error, NULL) : go(PUSH_STATE_OFFER, f, PUSH_DO_OFFER);
         case PUSH_INPUT_PHASE:
-                return on_phase(state, f, in->phase, in->error);
+                return on_phase(state, f, in);
         case PUSH_INPUT_ERROR:
                 return on_error(state, f, in->error);
         case PUSH_INPUT_PLAN_STORED:
@@ -444,8 +472,9 @@ struct push_step push_transition(PushState state, const struct push_facts *f, co
 const char *push_do_name(PushDo action)
 {
         static const char *const names[PUSH_DO_MAX] = {
-                "nothing", "await-session", "plug",    "offer", "offer-later", "query",  "fetch-plan",
-                "stage",   "commit",        "confirm", "abort", "rollback",    "unplug", "end",
+                "nothing", "await-session", "plug",       "offer",  "offer-later",
+                "query",   "query-later",   "fetch-plan", "stage",  "commit",
+                "confirm", "abort",         "rollback",   "unplug", "end",
         };
 
         return action < PUSH_DO_MAX ? names[action] : "?";

@@ -21,6 +21,7 @@ typedef enum {
         PUSH_INPUT_SESSION, /* a session that suits stands (again) */
         PUSH_INPUT_SESSION_LOST,
         PUSH_INPUT_PLUGGED,
+        PUSH_INPUT_NO_SNAPSHOT, /* that had to be taken before anything is said to the guest; error: why */
         PUSH_INPUT_PLUG_FAILED, /* error: why */
         PUSH_INPUT_PHASE,       /* the guest's word; phase, error */
         PUSH_INPUT_ERROR,       /* the guest answered a command with an Error; error */
@@ -37,6 +38,7 @@ struct push_input {
         PushInputKind kind;
         Moult__TransactionPhase phase;
         MoultError error;
+        gboolean was_committed; /* with a phase: it was, and is taken back by an operation of its own */
 };
 
 /* What the machine knows besides its state. */
@@ -62,6 +64,7 @@ typedef enum {
         PUSH_DO_OFFER,
         PUSH_DO_OFFER_LATER, /* the guest is busy: have it forget what an earlier push left, then ask again */
         PUSH_DO_QUERY,
+        PUSH_DO_QUERY_LATER, /* the guest is busy with something that passes, a freeze say: ask in a moment */
         PUSH_DO_FETCH_PLAN,
         PUSH_DO_STAGE,
         PUSH_DO_COMMIT,
@@ -78,7 +81,8 @@ struct push_step {
         PushDo action;
         PushState outcome; /* as decided now; the facts' one if nothing changed */
         MoultError error;  /* with a new outcome: of which class; UNSPECIFIED: none, or the guest's own */
-        const char *text;  /* with a new outcome: why, in our words; NULL: the guest's text says it */
+        const char *text;  /* with a new outcome: why, in our words; NULL: the guest's text says it, if it is
+                              not DONE */
 };
 
 /* A guest that forgets, complains or goes round in circles more often than this fails the push. */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "host-service/catalogue/push_options.h"
 #include "proto/limits.h"
 
 /* A stuck agent is noticed by the owner's clock; this only frees the slot. */
@@ -141,6 +142,8 @@ void push_talk_rollback(PushTalk *t, const PushRecord *r)
         rollback.push_id = message_blob(r->push_id, sizeof(r->push_id));
         rollback.generation = r->options.rollback_generation;
         rollback.force = r->options.force != FALSE;
+        if (push_rollback_names_push(&r->options))
+                rollback.of_push = message_blob(r->options.rollback_of, sizeof r->options.rollback_of);
         m.body_case = MOULT__MESSAGE__BODY_ROLLBACK;
         m.rollback = &rollback;
         say(t, &m);

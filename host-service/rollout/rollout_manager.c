@@ -1,6 +1,8 @@
 /* host-service/rollout/rollout_manager.c - rollouts, driven by what the catalogue says of them. */
 #include "host-service/rollout/rollout_manager.h"
 
+#include <string.h>
+
 #include "common/events.h"
 #include "common/fault.h"
 #include "host-service/catalogue/json.h"
@@ -26,6 +28,8 @@ struct active {
         char *id;
         gboolean taken_up;  /* the push manager has what may run */
         gboolean cancelled; /* and was told to cancel it */
+        gboolean abort;     /* it is to be, and that is not stored yet */
+        gboolean stuck;     /* its next step could not be stored: it may have been to stop */
 };
 
 static void active_free(gpointer data)
@@ -169,6 +173,7 @@ static gboolean add_rollback_push(RolloutManager *m, const char *id, const PushR
 
         back.options.rollback = TRUE;
         back.options.rollback_generation = p->generation;
+        memcpy(back.options.rollback_of, p->push_id, sizeof back.options.rollback_of);
         back.options.confirm_timeout_ms = p->options.confirm_timeout_ms;
         host_random_fill(m->env, back.push_id, sizeof back.push_id);
         return catalogue_push_add(m->catalogue, &back, error);
@@ -308,6 +313,18 @@ static Look done(gboolean ok, Look look)
         return ok ? look : LOOK_FAILED;
 }
 
+/* What cannot be aborted any more ends by itself. */
+static gboolean store_abort(RolloutManager *m, const struct active *a, GError **error)
+{
+        g_autoptr(GError) why = NULL;
+
+        if (rollout_abort(m->catalogue, a->id, FALSE, &why) ||
+            g_error_matches(why, MOULT_ERROR, MOULT_ERROR_WRONG_STATE))
+                return TRUE;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+}
+
 static Look take_step(RolloutManager *m, struct active *a, GError **error)
 {
         g_autoptr(RolloutRecord) r = catalogue_rollout_get(m->catalogue, a->id, error);
@@ -319,6 +336,10 @@ static Look take_step(RolloutManager *m, struct active *a, GError **error)
                 return LOOK_FAILED;
         if (rollout_state_is_final(r->state)) /* now, or when the last daemon died */
                 return done(report(m, r, error), LOOK_ENDED);
+        if (a->abort) {
+                a->abort = !store_abort(m, a, error);
+                return done(!a->abort, LOOK_AGAIN);
+        }
         if (!a->taken_up) {
                 a->taken_up = push_manager_take_up(m->pushes, a->id, error);
                 return done(a->taken_up, LOOK_AGAIN);
@@ -361,7 +382,8 @@ static gboolean look(RolloutManager *m, struct active *a)
 
         while ((l = take_step(m, a, &error)) == LOOK_AGAIN) {
         }
-        if (l == LOOK_FAILED) {
+        a->stuck = l == LOOK_FAILED;
+        if (a->stuck) {
                 event_log(EVENT_ERROR, "rollout-not-stored",
                           "a rollout does not go on: the catalogue cannot be written or read; it is tried "
                           "again "
@@ -381,6 +403,7 @@ static gboolean on_look(gpointer user)
         for (guint i = m->active->len; i > 0; i--)
                 if (!look(m, m->active->pdata[i - 1]))
                         g_ptr_array_remove_index(m->active, i - 1);
+        push_manager_go_on(m->pushes);
         return G_SOURCE_REMOVE;
 }
 
@@ -390,6 +413,26 @@ static void on_catalogue(gint64 last_seq, gpointer user)
 
         if (catalogue_rollout_tally(m->catalogue) != m->tally)
                 look_soon(m);
+}
+
+static struct active *find_active(const RolloutManager *m, const char *id)
+{
+        for (guint i = 0; i < m->active->len; i++) {
+                struct active *a = m->active->pdata[i];
+
+                if (g_str_equal(a->id, id))
+                        return a;
+        }
+        return NULL;
+}
+
+/* What was recorded since the last look may be a reason to stop. */
+static gboolean may_begin(const char *operation, gpointer user)
+{
+        const RolloutManager *m = user;
+        const struct active *a = find_active(m, operation);
+
+        return !a || (!m->look && !a->stuck);
 }
 
 /* --- as a job --- */
@@ -404,15 +447,15 @@ static void begin(const OperationRecord *op, gpointer user)
         look_soon(m);
 }
 
-/* `moult jobs cancel`. What cannot be aborted any more ends by itself. */
+/* `moult jobs cancel`. */
 static void cancel(const OperationRecord *op, gpointer user)
 {
         RolloutManager *m = user;
-        g_autoptr(GError) error = NULL;
+        struct active *a = find_active(m, op->id);
 
-        if (!rollout_abort(m->catalogue, op->id, FALSE, &error) &&
-            !g_error_matches(error, MOULT_ERROR, MOULT_ERROR_WRONG_STATE))
-                event_log(EVENT_ERROR, "rollout-not-stored", error->message, "operation", op->id, NULL);
+        if (!a)
+                return; /* it has ended */
+        a->abort = TRUE;
         look_soon(m);
 }
 
@@ -428,6 +471,7 @@ RolloutManager *rollout_manager_new(const struct host_env *env, Catalogue *c, Jo
         m->pushes = pushes;
         m->active = g_ptr_array_new_with_free_func(active_free);
         catalogue_listen(c, on_catalogue, m);
+        push_manager_set_gate(pushes, may_begin, m);
         jobs_register(jobs, &rollout_kind, m);
         return m;
 }
@@ -437,6 +481,7 @@ void rollout_manager_free(RolloutManager *m)
         if (!m)
                 return;
         catalogue_unlisten(m->catalogue, on_catalogue, m);
+        push_manager_set_gate(m->pushes, NULL, NULL);
         host_timer_clear(&m->look);
         host_timer_clear(&m->wait);
         g_ptr_array_unref(m->active);

@@ -63,6 +63,16 @@ static struct rollout_step next_aborting(const struct rollout_facts *f)
         return f->record->take_back ? step(ROLLOUT_DO_TAKE_BACK) : end(ROLLOUT_ABORTED);
 }
 
+/* A clock that was set back would make it longer than it was to be: then it begins once more. */
+static struct rollout_step next_pausing(const struct rollout_facts *f)
+{
+        const RolloutRecord *r = f->record;
+
+        if (f->now_us >= r->next_us)
+                return open_wave(r->wave + 1);
+        return step(r->next_us - f->now_us <= r->pause_ms * 1000 ? ROLLOUT_DO_WAIT : ROLLOUT_DO_PAUSE);
+}
+
 struct rollout_step rollout_next(const struct rollout_facts *f)
 {
         const RolloutRecord *r = f->record;
@@ -71,7 +81,7 @@ struct rollout_step rollout_next(const struct rollout_facts *f)
         case ROLLOUT_RUNNING:
                 return next_running(f);
         case ROLLOUT_PAUSING:
-                return f->now_us >= r->next_us ? open_wave(r->wave + 1) : step(ROLLOUT_DO_WAIT);
+                return next_pausing(f);
         case ROLLOUT_STOPPED:
                 return step(f->all.running > 0 ? ROLLOUT_DO_HOLD_BACK : ROLLOUT_DO_NOTHING);
         case ROLLOUT_ABORTING:
