@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "host-service/hypervisor/qmp_message.h"
+#include "host-service/hypervisor/backing_files.h"
 #include "host-service/hypervisor/window_survey.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -27,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 survey_add_objects(&survey, m->data);
                 survey_add_peripherals(&survey, m->data);
                 survey_add_pci(&survey, m->data);
+                g_strfreev(backing_files_of(m->data));
         }
         if (survey_choose_port(&survey, UINT64_C(1) << 28) && survey.n_ports == 0)
                 abort();

@@ -14,15 +14,14 @@ OLD, NEW = b"old\n", b"new\n"
 class Member:
     """One VM: a root with the release's file as it was, and moult-agent as a process."""
 
-    def __init__(self, fleet, name, labels=()):
+    def __init__(self, fleet, name, words=()):
         self.fleet, self.name, self.dir = fleet, name, fleet.dir / name
         self.root, self.process = self.dir / "root", None
         for part in ("root/srv/app", "state", "trust"):
             (self.dir / part).mkdir(parents=True)
         (self.root / "srv/app/version").write_bytes(OLD)
         (self.dir / "trust/test.pub").write_bytes(fleet.public_key)
-        printed = fleet.host.moult("vm", "add", name, "--network", "--token",
-                                   *(word for label in labels for word in ("--label", label)))
+        printed = fleet.host.moult("vm", "add", name, "--network", "--token", *words)
         self.token = re.search(r"moult1:[0-9a-f]{64}:\S+", printed).group(0)
 
     def start(self):
@@ -55,12 +54,13 @@ class Member:
 class Fleet:
     """N of them on one host, with the release app=2 imported."""
 
-    def __init__(self, directory, size, options=(), labels=None):
+    def __init__(self, directory, size, options=(), labels=None, qmp=None):
         self.dir = directory
         self.host = moult.Host(directory / "host", tls=True, options=options)
         self.host.start()
         self.public_key = self.host.new_key()
-        self.members = [Member(self, f"vm-{i:02}", labels(i) if labels else ()) for i in range(size)]
+        self.members = [Member(self, f"vm-{i:02}", [word for label in (labels(i) if labels else ()) for word in ("--label", label)]
+                               + (["--qmp", qmp[i]] if qmp else [])) for i in range(size)]
 
     def release(self, version="2", content=NEW, old=OLD, options=()):
         trees = {}
@@ -84,3 +84,26 @@ class Fleet:
 
     def wait_connected(self, names=None):
         self.host.moult("vm", "wait", *(names or [m.name for m in self.members if m.process]), "--timeout", 120)
+
+
+class Disks:
+    """A QEMU without a machine: its monitor and its disk are real, and there is nothing to boot."""
+
+    def __init__(self, directory, name, backing):
+        self.qmp = directory / f"{name}.qmp"
+        disk = directory / f"{name}.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(disk)], check=True)
+        self.process = subprocess.Popen(["qemu-system-x86_64", "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S",
+                                         "-drive", f"if=none,format=qcow2,file={disk}", "-qmp", f"unix:{self.qmp},server=on,wait=off"],
+                                        stdin=subprocess.DEVNULL, preexec_fn=vms._die_with_parent)
+        deadline = vms.Deadline(120, f"the monitor of {name} is there")
+        while not self.qmp.exists():
+            assert self.process.poll() is None, "QEMU ended"
+            deadline.left()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        self.process.wait(60)

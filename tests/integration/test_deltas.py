@@ -13,8 +13,10 @@ import pytest
 import moult
 import relay as relays
 import test_join
+import vm as vms
 
 SIZE = 3 << 20
+BIG = 5 << 20       # two of them do not go into one frame
 
 
 @pytest.fixture
@@ -221,3 +223,62 @@ def test_a_disk_that_is_full_for_a_delta_is_no_reason_to_fail(host, tmp_path, mo
         _, push = lab.push(release)
     assert push["state"] == "done" and lab.is_new()
     assert push["deltas"]["failed"] == 1 and "No space" in push["deltas"]["text"]
+
+
+def neighbours(lab, tmp_path):
+    """A release that adds files beside ones that stay as they are: what their deltas look back at is no part of the release."""
+    old, new = tmp_path / "old-2", tmp_path / "new-2"
+    rng = random.Random(4)
+    for tree in (old, new):
+        (tree / "usr/lib").mkdir(parents=True)
+    for name in ("one", "two"):
+        content = bytearray(rng.randbytes(BIG))
+        for tree in (old, new):
+            lab.write(tree, f"usr/lib/{name}-1.0", bytes(content))
+        content[BIG // 2] ^= 255
+        lab.write(new, f"usr/lib/{name}-1.1", bytes(content))
+        lab.write(lab.root, f"usr/lib/{name}-1.0", (old / f"usr/lib/{name}-1.0").read_bytes())
+    return old, new
+
+
+def are_new(lab, new):
+    return all((lab.root / f"usr/lib/{name}-1.1").read_bytes() == (new / f"usr/lib/{name}-1.1").read_bytes() for name in ("one", "two"))
+
+
+def test_an_old_file_that_changes_after_the_plan_costs_its_bytes_only(lab, tmp_path):
+    old, new = neighbours(lab, tmp_path)
+    hook = tmp_path / "check"       # runs between plan and staging
+    hook.write_text(f"#!/bin/sh\nprintf changed >>{lab.root}/usr/lib/one-1.0\n")
+    hook.chmod(0o755)
+    release = lab.host.release(new, old, name="more", options=["--hook", f"check={hook}"])
+    count, push = lab.push(release)
+    assert push["state"] == "done" and are_new(lab, new)
+    assert (push["deltas"]["unsuited"], push["deltas"]["failed"], push["deltas"]["files"]) == (1, 0, 1), push["deltas"]
+    assert BIG < count < BIG + 600_000
+    assert (lab.root / "usr/lib/one-1.0").read_bytes().endswith(b"changed"), "it is no part of the release"
+
+
+def test_old_files_that_change_while_deltas_are_applied_cost_their_bytes_only(host, tmp_path, monkeypatch):
+    lab = Lab(host, tmp_path)
+    lab.root.mkdir()
+    lab.install()
+    old, new = neighbours(lab, tmp_path)
+    release = host.release(new, old, name="more")
+    held = tmp_path / "held"
+    monkeypatch.setenv("MOULT_FAULT", "stage-delta-write:1=hold")
+    monkeypatch.setenv("MOULT_FAULT_HOLD", str(held))
+    with lab.connect() as agent, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        agent.wait_for("agent-connected")
+        assert test_join.connected(host)
+        pushing = pool.submit(lab.push, release)
+        deadline = vms.Deadline(120, "the first delta is about to be written")
+        while not held.exists():
+            deadline.left()
+        for name in ("one", "two"):     # the first one's bytes are read, the other's are not
+            with open(lab.root / f"usr/lib/{name}-1.0", "r+b") as file:
+                file.write(b"changed")
+        held.unlink()
+        count, push = pushing.result(300)
+    assert push["state"] == "done" and are_new(lab, new)
+    assert (push["deltas"]["unsuited"], push["deltas"]["failed"], push["deltas"]["files"]) == (1, 0, 1), push["deltas"]
+    assert BIG < count < BIG + 600_000

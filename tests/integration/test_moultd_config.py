@@ -73,6 +73,7 @@ def test_the_command_line_goes_before_the_file(tmp_path):
     ("socket = /x\n", "configuration"),
     ("[moultd]\nconcurrent-pushes = 0\n", "concurrent-pushes"),
     ("[moultd]\nconcurrent-pushes = many\n", "concurrent-pushes"),
+    ("[moultd]\nconcurrent-per-backing = -1\n", "concurrent-per-backing"),
     ("[moultd]\nimmutable-packs = true\n", "neither yes nor no"),
     ("[moultd]\nlog-level = loud\n", "log-level"),
 ], ids=lambda text: text.split("\n")[-2] if "\n" in text else "")

@@ -1,6 +1,8 @@
 """Rollouts in waves over real agents: `moult push --all` and `moult rollout`, from the command line down to the files."""
 
+import contextlib
 import json
+import subprocess
 
 import pytest
 
@@ -119,3 +121,31 @@ def test_the_fleet_at_a_glance(fleet):
     finally:
         fleet.members[3].start()
     assert "No VM has these labels" in fleet.host.moult("fleet", "--label", "role=none")
+
+
+def test_clones_of_one_image_take_turns_within_a_wave(tmp_path):
+    """Three pushes may run, but only one of those that read the same golden image; QEMU says who does."""
+    for name in ("golden", "other"):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(tmp_path / f"{name}.qcow2"), "1M"], check=True)
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    hook = tmp_path / "check"
+    hook.write_text(f"#!/bin/sh\necho x >> {begun}\nwhile [ ! -e {go} ]; do sleep 0.05; done\n")
+    hook.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        qmp = [stack.enter_context(fleet_lab.Disks(tmp_path, f"disk-{i}", tmp_path / f"{'golden' if i < 2 else 'other'}.qcow2")).qmp
+               for i in range(3)]
+        lab = stack.enter_context(fleet_lab.Fleet(tmp_path / "fleet", 3, ["--concurrent-pushes", "3", "--concurrent-per-backing", "1"],
+                                                  qmp=qmp))
+        lab.wait_connected()
+        job = lab.host.json("push", lab.release(options=["--hook", f"check={hook}"]), "--all", "--transport", "tls", "--detach")["id"]
+        deadline = fleet_lab.vms.Deadline(120, "a clone and the other VM are in the middle of their pushes")
+        while not begun.exists() or len(begun.read_text().split()) < 2:
+            deadline.left()
+        go.touch()
+        assert lab.host.run("jobs", "wait", job)[0] == 0
+        lines = lab.host.moult("events", "--after", "0", "--json").splitlines()
+    steps = [(e["vm"], e["type"]) for e in map(json.loads, lines) if e["type"].startswith("push.")]
+    spans = {vm: (steps.index((vm, "push.offer")), steps.index((vm, "push.unplug"))) for vm in ("vm-00", "vm-01", "vm-02")}
+    first, second = sorted((spans["vm-00"], spans["vm-01"]))
+    assert first[1] < second[0], steps
+    assert spans["vm-02"][0] < first[1], steps

@@ -155,7 +155,7 @@ def simulated(tmp_path):
     with moult.Host(tmp_path / "host", options=["--concurrent-pushes", "4"]) as host:
         host.new_key()
         release = host.release(tree, options=["--compress", "none"])
-        with agents.Agents(SIMULATED, "app 2", host.dir / "app-2.moult", step_ms=150 if SOAK else 40,
+        with agents.Agents(SIMULATED, "app 2", host.dir / "app-2.moult", step_ms=400 if SOAK else 40,
                            unhealthy=10) as fleet:
             fleet.add_to(host.socket)
             yield host, fleet, release

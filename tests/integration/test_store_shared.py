@@ -2,109 +2,15 @@
 `moult store gc --shared` takes, and never takes."""
 
 import json
-import os
 import pathlib
 import sys
 import time
-
-import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests/support"), str(TOP / "tests/integration")]
 
 import moult  # noqa: E402
-from faulty_proxy import FaultyProxy  # noqa: E402
-from share_lab import bucket, s3_host, settings, swift, tree, trust  # noqa: E402, F401
-
-
-class Directory:
-    """The same few calls as s3_client.S3 has."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def keys(self):
-        return sorted(str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_file())
-
-    def get(self, key):
-        return (self.path / key).read_bytes()
-
-    def put(self, key, data):
-        (self.path / key).parent.mkdir(parents=True, exist_ok=True)
-        (self.path / key).unlink(missing_ok=True)
-        (self.path / key).write_bytes(data)
-
-    def delete(self, key):
-        (self.path / key).unlink()
-
-
-class Bucket:
-    def __init__(self, s3):
-        self.s3 = s3
-
-    def keys(self):
-        return sorted(k.removeprefix("moult/") for k in self.s3.keys("moult/"))
-
-    def get(self, key):
-        return self.s3.get("moult/" + key)
-
-    def put(self, key, data):
-        self.s3.put("moult/" + key, data)
-
-    def delete(self, key):
-        self.s3.delete("moult/" + key)
-
-
-class Lab:
-    """Hosts that share a store."""
-
-    def __init__(self, tmp_path, bucket):
-        self.tmp_path, self.s3 = tmp_path, bucket
-        self.proxy = FaultyProxy(bucket.port) if bucket else None
-        self.store = Bucket(bucket) if bucket else Directory(tmp_path / "shared")
-
-    def host(self, name):
-        if self.s3:
-            return s3_host(self.tmp_path / name, self.s3, self.proxy.port)
-        h = moult.Host(self.tmp_path / name)
-        settings(h, f"shared-store={self.tmp_path / 'shared'}\n")
-        return h
-
-    def age(self, seconds):
-        """All objects that there are become so old."""
-        if self.s3:
-            self.proxy.age(seconds)
-            return
-        for path in self.store.path.rglob("*"):
-            at = path.stat().st_mtime - seconds
-            os.utime(path, (at, at))
-
-    def push_two_and_lose_one(self, host):
-        """Releases 1 and 2, whose list is then deleted by hand: the chunks that nobody needs any more."""
-        host.release(tree(self.tmp_path / "t1"), version="1")
-        host.release(tree(self.tmp_path / "t2", changed=2), version="2")
-        host.moult("store", "push", "app=1")
-        chunks_of_1 = self.chunks()
-        host.moult("store", "push", "app=2")
-        self.store.delete("releases/app/2.caibx")
-        return sorted(set(self.chunks()) - set(chunks_of_1))
-
-    def chunks(self):
-        return [k for k in self.store.keys() if k.startswith("chunks/")]
-
-
-@pytest.fixture(params=["directory", "s3"])
-def lab(request, tmp_path):
-    made = Lab(tmp_path, request.getfixturevalue("bucket") if request.param == "s3" else None)
-    yield made
-    if made.proxy:
-        made.proxy.__exit__()
-
-
-def shared_verify(host, code=0):
-    got, out, err = host.run("store", "verify", "--shared", "--json")
-    assert got == code, (got, out, err)
-    return json.loads(out)["result"]
+from share_lab import Lab, bucket, lab, settings, shared_gc, shared_verify, swift, tree, trust  # noqa: E402, F401
 
 
 def test_what_is_damaged_in_the_shared_store_is_found_and_a_push_puts_back_what_is_missing(lab):
@@ -171,10 +77,6 @@ def test_a_host_without_a_shared_store_says_so(tmp_path):
     with h:
         code, _, err = h.run("store", "verify", "--shared")
         assert code != 0 and "no shared store" in err
-
-
-def shared_gc(host, *words):
-    return host.json("store", "gc", "--shared", "--grace", "1", *words)["result"]
 
 
 def test_what_no_release_names_goes_once_it_is_old(lab):

@@ -12,7 +12,7 @@ import moult
 TOP = moult.TOP
 
 # `systemd-analyze security`, 0 (nothing is left) to 10. The units say what each service cannot do without.
-EXPOSURE = {"host-service/moultd.service": 1.5, "guest-agent/moult-agent.service": 6.9}
+EXPOSURE = {"host-service/moultd.service": 1.5, "host-service/disk-helper/moult-disks@.service": 1.2, "guest-agent/moult-agent.service": 6.9}
 
 
 def exposure(unit):
@@ -30,12 +30,12 @@ def test_a_service_may_do_no_more_than_was_decided(unit, tmp_path):
     assert exposure(bare) > EXPOSURE[unit] + 1
 
 
-@pytest.mark.parametrize("unit", ["host-service/moultd.service", *(f"guest-agent/moult-{n}.service" for n in ("agent", "recover", "boot-ok"))])
+@pytest.mark.parametrize("unit", ["host-service/moultd.service", "host-service/disk-helper/moult-disks@.service", *(f"guest-agent/moult-{n}.service" for n in ("agent", "recover", "boot-ok"))])
 def test_systemd_knows_every_line_of_a_unit(unit, tmp_path):
     """With programs and users of this machine: they are not installed here."""
     text = (TOP / unit).read_text()
     copy = tmp_path / pathlib.Path(unit).name
-    copy.write_text(re.sub(r"/usr/sbin/moult\S*", "/bin/true", text).replace("User=moult", "User=root").replace("Group=moult", "Group=root"))
+    copy.write_text(re.sub(r"(User|Group)=moult\S*", r"\1=root", re.sub(r"/usr/sbin/moult\S*", "/bin/true", text)))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(copy)], check=False, capture_output=True, text=True)
     ours = [line for line in done.stderr.splitlines() if copy.name in line and "Unit moult-" not in line]
     assert not ours, done.stderr
@@ -49,13 +49,14 @@ def test_nothing_of_the_agent_gets_a_mount_namespace_of_its_own():
     assert not [s for s in settings if re.match(r"(Protect|Private|ReadOnly|ReadWrite|Inaccessible|Bind|Temporary|Root|MountFlags|DynamicUser)", s)]
 
 
-def test_the_profile_is_one_that_apparmor_reads(tmp_path):
-    profile = TOP / "host-service/usr.sbin.moultd"
+@pytest.mark.parametrize("profile", ["usr.sbin.moultd", "disk-helper/usr.sbin.moult-disks"])
+def test_the_profile_is_one_that_apparmor_reads(tmp_path, profile):
+    profile = TOP / "host-service" / profile
     words = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", "--ofile", "/dev/null"]
     done = subprocess.run([*words, str(profile)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     broken = tmp_path / "broken"
-    broken.write_text(profile.read_text().replace("network unix stream,", "network unix sream,"))
+    broken.write_text(profile.read_text().replace("network unix s", "network unix x"))
     assert subprocess.run([*words, str(broken)], check=False, capture_output=True).returncode != 0
 
 

@@ -199,7 +199,7 @@ void agent_offer(Agent *a, const Moult__Offer *o)
         step_in(a, 1, 300);
 }
 
-void agent_begin_rollback(Agent *a, const guint8 *push_id)
+void agent_begin_rollback(Agent *a, const guint8 *push_id, guint64 generation, const guint8 *of_push)
 {
         GuestDisk *d = a->guest->disk;
         const struct generation *g = guest_disk_newest_committed(d);
@@ -207,6 +207,11 @@ void agent_begin_rollback(Agent *a, const guint8 *push_id)
         begin(a, push_id, TRUE);
         if (!g) {
                 agent_enter(a, P(FAILED), MOULT__ERROR_CODE__ERROR_NOT_FOUND);
+                return;
+        }
+        if ((generation && generation != g->number) ||
+            (of_push && memcmp(of_push, g->push_id, sizeof g->push_id) != 0)) {
+                agent_enter(a, P(FAILED), MOULT__ERROR_CODE__ERROR_REFUSED);
                 return;
         }
         d->journal = (struct journal){.phase = P(ROLLING_BACK),
@@ -324,5 +329,5 @@ void agent_roll_back(Agent *a)
         if (!agent_is_idle(a) || !guest_disk_newest_committed(a->guest->disk))
                 return;
         world_random_fill(a->guest->w, id, sizeof id);
-        agent_begin_rollback(a, id);
+        agent_begin_rollback(a, id, 0, NULL);
 }

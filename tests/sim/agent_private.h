@@ -27,7 +27,8 @@ struct Agent {
 /* agent.c */
 void agent_enter(Agent *a, Moult__TransactionPhase phase, Moult__ErrorCode error);
 void agent_offer(Agent *a, const Moult__Offer *o);
-void agent_begin_rollback(Agent *a, const guint8 *push_id);
+/* @generation: only if it is the newest; 0: whichever that is. */
+void agent_begin_rollback(Agent *a, const guint8 *push_id, guint64 generation, const guint8 *of_push);
 void agent_act(Agent *a, const Moult__PushCommand *c);
 void agent_recover(Agent *a);
 void agent_stage_later(Agent *a);

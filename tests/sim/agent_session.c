@@ -4,13 +4,14 @@
 static void fill(gpointer user, Moult__TransactionState *s)
 {
         const Agent *a = user;
+        const struct generation *g = guest_disk_find(a->guest->disk, a->talk.push_id);
 
         s->bytes_total = VAULT_PACK_SIZE;
         s->bytes_done = a->bytes_done;
         s->entries_total = GUEST_FILES;
         s->entries_change = GUEST_FILES;
         s->entries_blocked = a->talk.phase == P(REFUSED);
-        s->generation = a->guest->disk->history->len;
+        s->generation = g ? g->number : 0;
         s->source = a->source < a->n_sources ? a->sources[a->source] : MOULT__SOURCE_KIND__SOURCE_UNSPECIFIED;
         s->source_changes = a->source;
         s->source_wanted = a->wanted;
@@ -27,9 +28,9 @@ static void offer(gpointer user, const Moult__Offer *o)
         agent_offer(user, o);
 }
 
-static void roll_back(gpointer user, const guint8 *push_id)
+static void roll_back(gpointer user, const Moult__RollbackGeneration *r)
 {
-        agent_begin_rollback(user, push_id);
+        agent_begin_rollback(user, r->push_id.data, r->generation, r->of_push.len ? r->of_push.data : NULL);
 }
 
 static void act(gpointer user, const Moult__PushCommand *c)
@@ -45,6 +46,8 @@ static gboolean past(gpointer user, const guint8 *push_id, Moult__TransactionSta
         if (!g)
                 return FALSE;
         s->phase = g->phase;
+        s->was_committed = g->was_committed && g->phase == P(ROLLED_BACK) &&
+                           memcmp(g->push_id, push_id, sizeof g->push_id) == 0;
         s->error = g->error;
         s->generation = g->number;
         return TRUE;

@@ -4,8 +4,9 @@
 #include <sqlite3.h>
 #include <string.h>
 
-#define SECTOR  512u
-#define REGIONS 4u /* of shared memory: one each 32 KiB of WAL index */
+#define SECTOR       512u
+#define FLAKY_ONE_IN 40u
+#define REGIONS      4u /* of shared memory: one each 32 KiB of WAL index */
 
 struct range {
         gsize at, len;
@@ -180,7 +181,8 @@ static int io_write(sqlite3_file *base, const void *buf, int len, sqlite3_int64 
         struct range r = {(gsize)at, (gsize)len};
 
         is_alive(o->disk);
-        if (o->disk->health == DISK_NO_WRITES)
+        if (o->disk->health == DISK_NO_WRITES ||
+            (o->disk->health == DISK_FLAKY && world_random(o->disk->w, FLAKY_ONE_IN) == 0))
                 return SQLITE_IOERR_WRITE;
         if (o->disk->health == DISK_FULL && r.at + r.len > o->file->seen->len)
                 return SQLITE_FULL;

@@ -15,6 +15,7 @@ typedef enum {
         DISK_FULL,      /* files do not grow */
         DISK_NO_WRITES, /* EIO of writes */
         DISK_NO_SYNCS,  /* EIO of syncs: what was written may or may not be there after a power cut */
+        DISK_FLAKY,     /* EIO of one write in FLAKY_ONE_IN: some transactions end well, others do not */
         DISK_HEALTHS
 } DiskHealth;
 

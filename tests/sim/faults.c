@@ -164,3 +164,14 @@ void faults_plan(World *w, Host *h, const GPtrArray *vms, guint classes, gint64 
         for (guint i = 0; classes & (1u << FAULT_REVERT) && i < vms->len; i++)
                 world_at(w, world_random(w, (guint)(during_us / 2000)) * MS, keep, vms->pdata[i]);
 }
+
+void faults_moment(World *w, Host *h, guint classes, guint of_1000)
+{
+        guint deaths = classes & (1u << FAULT_KILL | 1u << FAULT_POWER);
+
+        if (!deaths || !world_chance(w, of_1000))
+                return;
+        world_trace(w, "fault at a moment");
+        host_kill(h, world_between(w, 1, 30), (deaths & (1u << FAULT_POWER)) != 0,
+                  world_between(w, 50, 5000) * MS);
+}

@@ -27,3 +27,5 @@ const char *fault_name(Fault f);
 /* Plans them for the next @during_us; @classes: bits of Fault. Everything is well again at the end of that.
  */
 void faults_plan(World *w, Host *h, const GPtrArray *vms, guint classes, gint64 during_us);
+/* Something was recorded after which a death of the host is of interest: it comes @of_1000 times. */
+void faults_moment(World *w, Host *h, guint classes, guint of_1000);

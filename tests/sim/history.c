@@ -16,12 +16,15 @@
 /* A hypervisor is asked again after a minute. */
 #define QUIET_US (75 * G_USEC_PER_SEC)
 #define VMS_MAX  3u
+/* Of a history with rollouts. */
+#define FLEET_MAX 5u
 
 struct run {
         World *w;
         Host *host;
         GPtrArray *vms;
         Operator *operator;
+        guint classes;                  /* of faults */
         gint64 faults_end_us, ended_us; /* 0: not all operations have */
         gboolean over, was_up;
 };
@@ -54,23 +57,21 @@ static gboolean windows_left(const struct run *r)
 
 /* --- the end --- */
 
-static void check_operation(struct run *r, const char *id)
+static void check_operation(gpointer id, gpointer user)
 {
+        struct run *r = user;
         g_autoptr(OperationRecord) op = catalogue_operation_get(host_catalogue(r->host), id, NULL);
 
         if (!op)
-                world_fail(r->w, "operation %s was promised, and is lost", id);
+                world_fail(r->w, "operation %s was promised, and is lost", (char *)id);
         else if (!operation_state_is_final(op->state))
-                world_fail(r->w, "operation %s is %s still", id, operation_state_name(op->state));
+                world_fail(r->w, "operation %s is %s still", (char *)id, operation_state_name(op->state));
 }
 
 static void check_end(struct run *r)
 {
-        const GPtrArray *ids = operator_operations(r->operator);
-
         operator_read_events(r->operator);
-        for (guint i = 0; i < ids->len; i++)
-                check_operation(r, ids->pdata[i]);
+        operator_each_operation(r->operator, check_operation, r);
         for (guint i = 0; i < r->vms->len; i++) {
                 Vm *vm = r->vms->pdata[i];
 
@@ -112,18 +113,17 @@ static void look(gpointer user)
 
 /* --- the beginning --- */
 
-static void add_vms(struct run *r, const Vault *vault)
+/* @ill: of 1000 guests, how many refuse releases now and then, or find themselves unhealthy. */
+static void add_vms(struct run *r, const Vault *vault, guint n, guint ill)
 {
-        guint n = 1 + world_random(r->w, VMS_MAX);
-
         for (guint i = 0; i < n; i++) {
                 struct vm_config config = {.vault = vault,
                                            .manner = host_store_manner,
                                            .effect = host_effect,
                                            .user = r->host,
                                            .has_monitor = world_chance(r->w, 700),
-                                           .refuses = world_chance(r->w, 200) ? 200 : 0,
-                                           .unhealthy = world_chance(r->w, 200) ? 300 : 0,
+                                           .refuses = world_chance(r->w, ill) ? 200 : 0,
+                                           .unhealthy = world_chance(r->w, ill) ? 300 : 0,
                                            .slowness = world_chance(r->w, 150) ? 20 : 1};
 
                 g_ptr_array_add(r->vms, vm_new(r->w, i, &config));
@@ -144,18 +144,45 @@ static guint choose_faults(struct run *r, gint only)
         return classes;
 }
 
-static void begin(struct run *r, const struct history_options *options)
+static void on_moment(gboolean failed, gpointer user)
+{
+        struct run *r = user;
+
+        if (world_now_us(r->w) < r->faults_end_us)
+                faults_moment(r->w, r->host, r->classes, failed ? 400 : 50);
+}
+
+static void choose_rollouts(struct run *r, struct operator_config *config)
+{
+        config->operations = world_random(r->w, 3);
+        config->rollouts = world_chance(r->w, 300) ? 2 : 1;
+        config->concurrent = world_chance(r->w, 500) ? HOST_CONCURRENT : world_between(r->w, 1, 3);
+        config->concurrent_bytes = world_chance(r->w, 700) ? 0 : world_between(r->w, 1, 3) * VAULT_PACK_SIZE;
+}
+
+static void begin(struct run *r, guint64 seed, const struct history_options *options)
 {
         struct operator_config config = {.operations = 1 + world_random(r->w, 4),
-                                         .during_us = world_between(r->w, 1, 60) * G_USEC_PER_SEC};
+                                         .during_us = world_between(r->w, 1, 60) * G_USEC_PER_SEC,
+                                         .concurrent = HOST_CONCURRENT,
+                                         .moment = on_moment,
+                                         .user = r};
         gint64 during_us = world_between(r->w, 5, 90) * G_USEC_PER_SEC;
         guint classes = choose_faults(r, options->only);
+        guint ill = 200, n_vms = 1 + world_random(r->w, VMS_MAX);
 
-        add_vms(r, options->vault);
+        if (seed % 5 == 1 || seed % 5 == 3) {
+                n_vms = world_between(r->w, 2, FLEET_MAX);
+                ill = world_chance(r->w, 500) ? 200 : 1000; /* the releases themselves are bad */
+                choose_rollouts(r, &config);
+        }
+        add_vms(r, options->vault, n_vms, ill);
         host_set_vms(r->host, r->vms);
+        host_set_budgets(r->host, config.concurrent, config.concurrent_bytes);
         r->operator= operator_new(r->w, r->host, r->vms, &config);
         host_start(r->host);
         if (classes) {
+                r->classes = classes;
                 faults_plan(r->w, r->host, r->vms, classes, during_us);
                 r->faults_end_us = world_now_us(r->w) + during_us;
         }
@@ -193,10 +220,10 @@ void history_run(guint64 seed, const struct history_options *options, struct his
         int fd = next_descriptor();
 
         r.host = host_new(w, options->vault, options->template);
-        begin(&r, options);
+        begin(&r, seed, options);
         go_on(&r);
         ret->simulated_us = world_now_us(w);
-        ret->operations = operator_operations(r.operator)->len;
+        ret->operations = operator_count(r.operator);
         host_stop(r.host);
         operator_free(r.operator);
         world_forget(w, &r);

@@ -24,6 +24,8 @@ struct Host {
         guint effects_left;      /* until it is killed; 0: it is not to be */
         gboolean power_cut;
         gint64 down_us;
+        guint concurrent;
+        guint64 bytes;
         world_func listener;
         gpointer user;
 };
@@ -124,7 +126,7 @@ static void on_events(gint64 last_seq, gpointer user)
 static gboolean start(Host *h, GError **error)
 {
         const struct host_env *env = &h->around.env;
-        struct push_manager_config config = {0};
+        struct push_manager_config config = {.concurrent = h->concurrent, .concurrent_bytes = h->bytes};
 
         h->catalogue = catalogue_open(env, error);
         if (!h->catalogue)
@@ -180,6 +182,12 @@ Host *host_new(World *w, const Vault *vault, GBytes *template)
 void host_set_vms(Host *h, const GPtrArray *vms)
 {
         h->around.vms = vms;
+}
+
+void host_set_budgets(Host *h, guint concurrent, guint64 bytes)
+{
+        h->concurrent = concurrent;
+        h->bytes = bytes;
 }
 
 void host_stop(Host *h)

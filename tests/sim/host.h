@@ -22,6 +22,9 @@ GBytes *host_template_new(const Vault *vault);
 
 /* The VMs that it can connect to; borrowed. Before host_start(). */
 void host_set_vms(Host *h, const GPtrArray *vms);
+#define HOST_CONCURRENT 8u
+/* As in push_manager_config. Before host_start(). */
+void host_set_budgets(Host *h, guint concurrent, guint64 bytes);
 /* A start that fails (the disk is full, say) is tried again, as systemd does it. */
 void host_start(Host *h);
 /* Takes it down for good. */

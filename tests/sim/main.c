@@ -1,5 +1,6 @@
 /* tests/sim/main.c - sim: runs seeds, each in the same process as the ones before, in as many processes as
  * are asked for. A failing seed is told with what to type to see it again. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +166,9 @@ int main(int argc, char **argv)
         g_autoptr(GError) error = NULL;
         int status;
 
+        /* Each history has its disks anew: they come from the heap, which does not go back meanwhile. */
+        mallopt(M_MMAP_THRESHOLD, 64 << 20);
+        mallopt(M_TRIM_THRESHOLD, 1 << 30);
         libcrypto_start();
         setvbuf(stdout, NULL, _IOFBF, 65536);
         g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING | G_LOG_FATAL_MASK);

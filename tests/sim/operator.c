@@ -7,6 +7,7 @@
 #include "host-service/catalogue/vms.h"
 #include "host-service/jobs/push_operation.h"
 #include "tests/sim/reported.h"
+#include "tests/sim/rollouts.h"
 
 #define RETRY_US G_USEC_PER_SEC
 
@@ -22,6 +23,8 @@ struct Operator {
         struct operator_config config;
         GPtrArray *operations; /* of char * */
         GPtrArray *told;       /* of struct told, owned; oldest first */
+        Rollouts *rollouts;
+        RolloutRules *rules;
         guint to_do, vms_added;
         gint64 last_seq;
         gboolean looks;
@@ -74,6 +77,7 @@ static void add_vms(gpointer user)
                          world_between(o->w, 0, (guint)(o->config.during_us / 1000)) *
                                  G_GINT64_CONSTANT(1000),
                          add_operation, o);
+        rollouts_begin(o->rollouts, o->config.rollouts, o->config.during_us);
 }
 
 static void choose_options(Operator *o, struct push_options *options)
@@ -154,14 +158,6 @@ static void cancel_something(gpointer user)
 
 /* --- listening --- */
 
-static Vm *find_vm(const Operator *o, const char *name)
-{
-        for (guint i = 0; i < o->vms->len; i++)
-                if (g_strcmp0(vm_name(o->vms->pdata[i]), name) == 0)
-                        return o->vms->pdata[i];
-        return NULL;
-}
-
 static gboolean is_end(const char *type)
 {
         static const char *const ends[] = {"push.done",         "push.rolled-back",
@@ -196,8 +192,11 @@ static void take(Operator *o, const EventRecord *e)
         if (is_end(e->type)) {
                 check_end(o, e);
                 if (e->vm)
-                        reported_check(o->w, host_catalogue(o->host), e->operation, find_vm(o, e->vm));
+                        reported_check(o->w, host_catalogue(o->host), e->operation, vm_find(o->vms, e->vm));
         }
+        rollout_rules_take(o->rules, host_catalogue(o->host), e);
+        if (rollout_rules_know(o->rules, e->operation))
+                o->config.moment(is_end(e->type) && !g_str_equal(e->type, "push.done"), o->config.user);
         *t = (struct told){e->seq, g_strdup(e->type), g_strdup(e->operation), g_strdup(e->vm)};
         g_ptr_array_add(o->told, t);
 }
@@ -264,6 +263,8 @@ Operator *operator_new(World *w, Host *h, const GPtrArray *vms, const struct ope
         o->to_do = config->operations;
         o->operations = g_ptr_array_new_with_free_func(g_free);
         o->told = g_ptr_array_new_with_free_func(told_free);
+        o->rules = rollout_rules_new(w, vms, config->concurrent, config->concurrent_bytes);
+        o->rollouts = rollouts_new(w, h, o->rules);
         host_set_listener(h, on_events, o);
         world_at(w, 1000, add_vms, o);
         return o;
@@ -275,6 +276,8 @@ void operator_free(Operator *o)
                 return;
         world_forget(o->w, o);
         world_forget(o->w, &o->self);
+        rollouts_free(o->rollouts);
+        rollout_rules_free(o->rules);
         g_ptr_array_unref(o->operations);
         g_ptr_array_unref(o->told);
         g_free(o);
@@ -282,10 +285,16 @@ void operator_free(Operator *o)
 
 gboolean operator_is_done(const Operator *o)
 {
-        return o->to_do == 0;
+        return o->to_do == 0 && rollouts_are_done(o->rollouts);
 }
 
-const GPtrArray *operator_operations(const Operator *o)
+void operator_each_operation(const Operator *o, GFunc func, gpointer user)
 {
-        return o->operations;
+        g_ptr_array_foreach(o->operations, func, user);
+        g_ptr_array_foreach((GPtrArray *)rollouts_ids(o->rollouts), func, user);
+}
+
+guint operator_count(const Operator *o)
+{
+        return o->operations->len + rollouts_ids(o->rollouts)->len;
 }

@@ -1,5 +1,5 @@
-/* tests/sim/operator.h - who operates the host: adds pushes and rollbacks, cancels them, remembers what was
- * promised.
+/* tests/sim/operator.h - who operates the host: adds pushes, rollbacks and rollouts, cancels them, remembers
+ * what was promised.
  *
  * What he was told (an operation's id, an event) has to be true for ever after: checked here while the run
  * goes on. */
@@ -10,9 +10,13 @@
 typedef struct Operator Operator;
 
 struct operator_config {
-        guint operations; /* that are added in all */
+        guint operations; /* pushes and rollbacks that are added in all */
+        guint rollouts;   /* likewise */
         gint64 during_us; /* within so long */
-        guint transports; /* bits of PushTransport that are asked for; 0: auto */
+        guint concurrent; /* the host's budgets */
+        guint64 concurrent_bytes;
+        void (*moment)(gboolean failed, gpointer user); /* a rollout, or a push of one, has another state */
+        gpointer user;
 };
 
 /* @vms: of Vm. The VMs are added to the catalogue as soon as the host is up. */
@@ -20,8 +24,9 @@ Operator *operator_new(World *w, Host *h, const GPtrArray *vms, const struct ope
 void operator_free(Operator *o);
 /* He has nothing more to ask for. */
 gboolean operator_is_done(const Operator *o);
-/* Ids that he was given; of char *. */
-const GPtrArray *operator_operations(const Operator *o);
+/* For each id (char *) that he was given. */
+void operator_each_operation(const Operator *o, GFunc func, gpointer user);
+guint operator_count(const Operator *o);
 /* Reads what the host has told since the last time. The host is up. */
 void operator_read_events(Operator *o);
 /* After a start: what was told before is still there. The host is up. */

@@ -103,6 +103,14 @@ const char *vm_name(const Vm *vm)
         return vm->name;
 }
 
+Vm *vm_find(const GPtrArray *vms, const char *name)
+{
+        for (guint i = 0; i < vms->len; i++)
+                if (g_strcmp0(vm_name(vms->pdata[i]), name) == 0)
+                        return vms->pdata[i];
+        return NULL;
+}
+
 const char *vm_port_path(const Vm *vm)
 {
         return vm->port_path;

@@ -23,6 +23,8 @@ Vm *vm_new(World *w, guint number, const struct vm_config *config);
 void vm_free(Vm *vm);
 
 const char *vm_name(const Vm *vm);
+/* Of @vms; NULL: none is called so. */
+Vm *vm_find(const GPtrArray *vms, const char *name);
 const char *vm_port_path(const Vm *vm);
 const char *vm_monitor_path(const Vm *vm); /* NULL: none */
 /* The host connects to one of the two. NULL with @error: nobody listens. */

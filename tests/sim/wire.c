@@ -273,10 +273,10 @@ static void end_free(Transport *t)
         end_unref(e);
 }
 
-static const struct transport_ops port_ops = {"virtio-serial",  start, send,    queued, peer,
-                                              peer_fingerprint, NULL,  end_free};
-static const struct transport_ops plain_ops = {"qmp", start,   send, queued, peer, peer_fingerprint,
-                                               NULL,  end_free};
+static const struct transport_ops port_ops = {"virtio-serial",  start, send,     queued, peer,
+                                              peer_fingerprint, NULL,  end_free, TRUE};
+static const struct transport_ops plain_ops = {"qmp", start,    send, queued, peer, peer_fingerprint,
+                                               NULL,  end_free, TRUE};
 
 Transport *wire_attach(Wire *wire, WireSide side)
 {

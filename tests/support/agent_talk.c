@@ -110,7 +110,7 @@ static void on_rollback(AgentTalk *t, const Message *m)
         } else if (t->ops->is_busy(t->agent)) {
                 agent_talk_refuse(t, m, MOULT_ERROR_BUSY, "busy");
         } else {
-                t->ops->roll_back(t->agent, m->rollback->push_id.data);
+                t->ops->roll_back(t->agent, m->rollback);
                 agent_talk_answer(t, m);
         }
 }

@@ -21,7 +21,7 @@ struct agent_generation {
 struct agent_talk_ops {
         gboolean (*is_busy)(gpointer agent); /* takes no new push now */
         void (*offer)(gpointer agent, const Moult__Offer *o);
-        void (*roll_back)(gpointer agent, const guint8 *push_id);
+        void (*roll_back)(gpointer agent, const Moult__RollbackGeneration *r);
         void (*act)(gpointer agent, const Moult__PushCommand *c); /* legal in this phase */
         /* The rest of the present push's state: bytes, entries, sources. */
         void (*fill)(gpointer agent, Moult__TransactionState *s);

@@ -94,6 +94,20 @@ static gboolean is_taken(const FakeQmp *q, const char *bus)
         return FALSE;
 }
 
+/* As QEMU 7.2: the lowest first; each is two nodes, of which the upper one names what it stands on. */
+static void block_nodes(FakeQmp *q, gint64 id)
+{
+        g_autoptr(GString) s = g_string_new("");
+
+        for (guint i = g_strv_length((char **)(gpointer)q->script.backing); i > 0; i--)
+                g_string_append_printf(s,
+                                       "%s{\"node-name\":\"#f%u\",\"drv\":\"file\",\"file\":\"over-%u\"},"
+                                       "{\"node-name\":\"#b%u\",\"drv\":\"qcow2\",\"file\":\"over-%u\","
+                                       "\"backing_file\":\"%s\"}",
+                                       s->len ? "," : "", i, i, i, i, q->script.backing[i - 1]);
+        say(q, "{\"return\":[%s],\"id\":%" G_GINT64_FORMAT "}\r\n", s->str, id);
+}
+
 static void pci(FakeQmp *q, gint64 id)
 {
         g_autoptr(GString) s = g_string_new(NULL);
@@ -182,6 +196,9 @@ static void run(FakeQmp *q, const char *command, gint64 id, JsonObject *args)
                 say(q,
                     "{\"return\":{\"running\":true,\"status\":\"running\"},\"id\":%" G_GINT64_FORMAT "}\r\n",
                     id);
+        } else if (g_str_equal(command, "query-named-block-nodes") && q->script.backing) {
+                note(q, "asked for", "disks");
+                block_nodes(q, id);
         } else if (g_str_equal(command, "object-add")) {
                 if (q->objects[n] || !is_readonly_shared(args)) {
                         refuse(q, id, "GenericError", "bad object");

@@ -5,15 +5,16 @@
 #include <gio/gio.h>
 
 struct fake_qmp_script {
-        guint ports;             /* free pcie-root-ports; default 2 */
-        guint pmem_ports;        /* free ones more, which are meant for virtio-pmem */
-        gboolean no_ivshmem;     /* device_add is refused */
-        gboolean no_maxmem;      /* device_add of virtio-pmem is refused */
-        guint stuck;             /* so many device_del are taken and never done */
-        guint in_use;            /* so many object-del are refused after the device has gone */
-        const char *say_instead; /* answered to the next command in place of an answer */
-        gboolean close_instead;  /* the next command closes the connection */
-        gboolean hold_device;    /* device_add is done, and not answered before fake_qmp_go_on() */
+        guint ports;                /* free pcie-root-ports; default 2 */
+        guint pmem_ports;           /* free ones more, which are meant for virtio-pmem */
+        gboolean no_ivshmem;        /* device_add is refused */
+        gboolean no_maxmem;         /* device_add of virtio-pmem is refused */
+        guint stuck;                /* so many device_del are taken and never done */
+        guint in_use;               /* so many object-del are refused after the device has gone */
+        const char *say_instead;    /* answered to the next command in place of an answer */
+        gboolean close_instead;     /* the next command closes the connection */
+        const char *const *backing; /* what its disks stand on; NULL: it does not know the question */
+        gboolean hold_device;       /* device_add is done, and not answered before fake_qmp_go_on() */
 };
 
 typedef struct FakeQmp FakeQmp;

@@ -58,7 +58,7 @@ DOMAIN = """<domain type='{accel}' xmlns:qemu='http://libvirt.org/schemas/domain
 BOOT = """
     <kernel>{image}/vmlinuz</kernel>
     <initrd>{image}/initrd.img</initrd>
-    <cmdline>console=ttyS0 panic=-1 quiet</cmdline>"""
+    <cmdline>console=ttyS0 panic=-1 quiet TICKS</cmdline>""".replace("TICKS", vms.TICKS)
 
 DEVICES = """
     <disk type='file' device='disk'>

@@ -62,6 +62,15 @@ static const struct transport_ops ops = {
         .free = free_transport,
 };
 
+void memory_transport_set_near(MemoryTransport *m)
+{
+        static struct transport_ops near_ops;
+
+        near_ops = ops;
+        near_ops.near = TRUE;
+        m->base.ops = &near_ops;
+}
+
 MemoryTransport *memory_transport_new(void)
 {
         MemoryTransport *m = g_new0(MemoryTransport, 1);

@@ -12,6 +12,8 @@ MemoryTransport *memory_transport_new(void);
 void memory_transport_unref(MemoryTransport *m);
 /* What is given to session_new(). */
 Transport *memory_transport_transport(MemoryTransport *m);
+/* It goes through no network from now on. */
+void memory_transport_set_near(MemoryTransport *m);
 gboolean memory_transport_is_freed(const MemoryTransport *m); /* the session has closed it */
 
 /* The oldest frame sent and not yet taken, or NULL. */

@@ -16,6 +16,7 @@ TOP = vms.TOP
 # The host side runs with sanitizers even against real guests; MOULT_HOST_BUILD chooses another build.
 HOST_BUILD = pathlib.Path(os.environ.get("MOULT_HOST_BUILD", TOP / "build/dev"))
 MOULT, MOULTD = HOST_BUILD / "host-service/moult", HOST_BUILD / "host-service/moultd"
+MOULT_DISKS = HOST_BUILD / "host-service/disk-helper/moult-disks"
 
 
 def free_port():
@@ -48,7 +49,7 @@ class Connection(http.client.HTTPConnection):
 class Host:
     """One moultd with its state, socket and trusted keys in a folder of its own."""
 
-    def __init__(self, directory, tls=False, environment=None, options=()):
+    def __init__(self, directory, tls=False, environment=None, options=(), user=None):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.state, self.trust = self.dir / "state", self.dir / "trust"
@@ -59,6 +60,10 @@ class Host:
         self.tls_port = free_port() if tls else None
         self.environment, self.options = environment or {}, [str(o) for o in options]
         self.process, self.log = None, self.dir / "moultd.log"
+        self.user = user  # as whom moultd runs: as the test, or with this number
+        if user is not None:
+            for path in (self.dir, self.socket_dir.name):
+                os.chown(path, user, user)
 
     def start(self, environment=None):
         words = [str(MOULTD), "--state-dir", str(self.state), "--socket", str(self.socket), "--trust", str(self.trust),
@@ -69,7 +74,8 @@ class Host:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=os.environ | self.environment | (environment or {}),
-                                            preexec_fn=vms._die_with_parent)
+                                            preexec_fn=vms._die_with_parent, user=self.user, group=self.user,
+                                            extra_groups=None if self.user is None else [])
         deadline = vms.Deadline(60, "moultd's socket")
         while True:
             try:

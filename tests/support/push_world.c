@@ -56,6 +56,8 @@ void world_start_daemon(World *w)
         w->manager = push_manager_new(w->env, w->catalogue, w->jobs, &w->config, &error);
         must(w->manager != NULL, error, "manager");
         w->rollouts = rollout_manager_new(w->env, w->catalogue, w->jobs, w->manager);
+        if (w->more)
+                jobs_register(w->jobs, w->more, w->more_user);
         must(jobs_begin(w->jobs, &error), error, "jobs");
         push_manager_begin(w->manager);
 }

@@ -29,6 +29,8 @@ typedef struct {
         RolloutManager *rollouts;
         TlsIdentity *identity;
         struct push_manager_config config;
+        const struct job_kind *more; /* somebody else's, or NULL; registered at each start */
+        gpointer more_user;
         struct world_vm vms[WORLD_VMS];
         guint n_vms;
         GBytes *pack;

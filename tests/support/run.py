@@ -154,6 +154,12 @@ class Run:
                        ["setarch", "-R", "ctest", "--test-dir", "build/tsan", "-L", "threads", "--no-tests=error",
                         "--output-on-failure"], 600)
 
+    def fuzzers(self):
+        # What libFuzzer runs is built by another compiler than all else. Each corpus once; no search.
+        if self.build("fuzz", "fuzz_targets"):
+            self.check("fuzz targets as libFuzzer runs them, over their corpus",
+                       ["ctest", "--test-dir", "build/fuzz", "-j2", "-L", "fuzz", "--no-tests=error", "--output-on-failure"], 600)
+
     def pytest(self, folder, limit_s, workers):
         junit = RESULTS / f"{folder}.xml"
         if not list((TOP / "tests" / folder).glob("test_*.py")):
@@ -173,15 +179,16 @@ class Run:
         if dev:
             self.ctest()
         self.thread_sanitizer()
+        self.fuzzers()
         # The tests themselves were built above. The simulation wants to be fast.
         release = self.build("release", "programs", "sim")
         faults = self.build("faults", "programs", "moult-agent-next")
         if dev and release and faults:
-            self.pytest("integration", 14400 if soak else 1500, 2)
+            self.pytest("integration", 14400 if soak else 2400, 2)
             if self.options.quick:
                 self.say("tests/vm: left out (--quick)")
             else:
-                self.pytest("vm", 14400 if soak else 3000, 2)
+                self.pytest("vm", 14400 if soak else 3600, 2)
 
 
 def main():

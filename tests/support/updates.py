@@ -4,6 +4,7 @@
 As a program, for the demo:  updates.py debian-update DIR IMAGE   (with a change below /etc)"""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -51,7 +52,7 @@ def _content(path):
     return (path.stat().st_mode, path.read_bytes()) if path.exists() else None
 
 
-def _download(name, version):
+def download(name, version):
     CACHE.mkdir(parents=True, exist_ok=True)
     have = list(CACHE.glob(f"{name}_{version.replace(':', '%3a')}_*.deb"))
     if not have:
@@ -68,14 +69,20 @@ def _download(name, version):
     return have[0]
 
 
-def _newest(name):
-    """By the archive's own order."""
+@functools.cache
+def versions(name):
+    """What the archive has of a package, oldest first."""
     lines = subprocess.run(["apt-cache", "madison", name], check=True, capture_output=True, text=True).stdout
-    best = None
-    for version in [line.split("|")[1].strip() for line in lines.splitlines()]:
-        if best is None or subprocess.run(["dpkg", "--compare-versions", version, "gt", best], check=False).returncode == 0:
-            best = version
-    return best
+    found = {line.split("|")[1].strip() for line in lines.splitlines()}
+
+    def order(a, b):
+        return -1 if subprocess.run(["dpkg", "--compare-versions", a, "lt", b], check=False).returncode == 0 else 1
+    return sorted(found, key=functools.cmp_to_key(order))
+
+
+def _newest(name):
+    """None where the archive has no such package."""
+    return (versions(name) or [None])[-1]
 
 
 def _merge_usr(tree):
@@ -96,9 +103,9 @@ def update(directory, packages, image="debian", name=None):
         versions[package] = (installed[package], _newest(package))
         for tree, version in zip((old, new), versions[package]):
             tree.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["dpkg-deb", "-x", str(_download(package, version)), str(tree)], check=True)
+            subprocess.run(["dpkg-deb", "-x", str(download(package, version)), str(tree)], check=True)
         control = directory / f"control-{package}"
-        subprocess.run(["dpkg-deb", "-e", str(_download(package, versions[package][1])), str(control)], check=True)
+        subprocess.run(["dpkg-deb", "-e", str(download(package, versions[package][1])), str(control)], check=True)
         sums += (control / "md5sums").read_text().splitlines()
     kept = []
     for tree in (old, new):

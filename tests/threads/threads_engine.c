@@ -105,7 +105,7 @@ int main(void)
                 g_error("%s", error->message);
         push(u, old, 1);
         push(u, new, 2);
-        if (!upgrade_rollback(u, (const guint8[16]){3}, 0, FALSE, NULL, NULL, &error))
+        if (!upgrade_rollback(u, (const guint8[16]){3}, &(struct rollback_target){0}, NULL, NULL, &error))
                 g_error("%s", error->message);
         return 0;
 }

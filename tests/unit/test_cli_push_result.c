@@ -94,6 +94,13 @@ Test(cli_push_result, success_says_what_changed_and_how_to_take_it_back)
                      "  generation 3; 'moult rollback web-1' takes it back\n");
 }
 
+Test(cli_push_result, what_was_taken_back_since_is_not_said_to_be_there)
+{
+        expect_words("{\"vm\":\"v\",\"state\":\"done\",\"release\":\"a\",\"version\":\"1\",\"generation\":3,"
+                     "\"switch_us\":4500,\"note\":\"the guest has taken it back since\"}",
+                     "v: had a 1, but not any more: the guest has taken it back since\n");
+}
+
 Test(cli_push_result, what_was_merged_is_told_apart_from_what_was_overwritten)
 {
         expect_words(

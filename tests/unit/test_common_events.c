@@ -1,6 +1,7 @@
 /* tests/unit/test_common_events.c - one event is one line, whatever a peer put into it. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -55,6 +56,40 @@ Test(events, the_observer_is_told_also_of_what_is_not_written)
         second = logged(EVENT_ERROR, EVENT_INFO, "web-1");
         cr_expect(eq(str, first, ""));
         cr_expect(eq(str, seen->str, "1 push-failed;"));
+}
+
+Test(events, held_back_ones_are_written_in_their_order_and_no_more_than_memory_is_for)
+{
+        FILE *all = tmpfile();
+        int saved = dup(STDERR_FILENO);
+        char text[65536];
+        ssize_t n;
+
+        dup2(fileno(all), STDERR_FILENO);
+        event_hold(TRUE);
+        for (int i = 0; i < 300; i++) {
+                g_autofree char *number = g_strdup_printf("%d", i);
+                event_log(EVENT_ERROR, "push-failed", "the push failed", "n", number, NULL);
+        }
+        n = pread(fileno(all), text, sizeof text, 0);
+        cr_expect(eq(int, (int)n, 0));
+        event_hold(FALSE);
+        event_log(EVENT_ERROR, "push-failed", "afterwards", NULL);
+        dup2(saved, STDERR_FILENO);
+        n = pread(fileno(all), text, sizeof text - 1, 0);
+        text[MAX(n, 0)] = 0;
+        cr_expect(
+                eq(int,
+                   strncmp(text,
+                           "error push-failed: the push failed n=0\nerror push-failed: the push failed n=1\n",
+                           78),
+                   0));
+        cr_expect(ne(ptr,
+                     strstr(text, " n=255\nwarning events-dropped: 44 more events were not kept\n"
+                                  "error push-failed: afterwards\n"),
+                     NULL));
+        close(saved);
+        fclose(all);
 }
 
 Test(events, values_cannot_forge_a_second_line_or_field)

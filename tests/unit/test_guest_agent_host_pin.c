@@ -17,7 +17,7 @@ static const char *const endpoints[] = {"192.0.2.1:7878", "[2001:db8::1]:7878", 
 
 static void save(HostPin *p)
 {
-        g_autoptr(Worker) w = worker_new();
+        g_autoptr(Worker) w = worker_new(1);
 
         host_pin_save(p, w);
 }

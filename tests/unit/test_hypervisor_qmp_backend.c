@@ -106,6 +106,18 @@ static void on_status(HypervisorStatus status, const GError *error, gpointer use
         on_done(error, user);
 }
 
+static void on_files(const char *const *files, const GError *error, gpointer user)
+{
+        struct rig *r = user;
+
+        on_done(error, user);
+        if (files) {
+                g_autofree char *joined = g_strjoinv(" ", (char **)(gpointer)files);
+
+                g_strlcpy(r->text, joined, sizeof r->text);
+        }
+}
+
 static void run_until(struct rig *r, guint done)
 {
         while (r->done < done)
@@ -178,6 +190,28 @@ Test(qmp_backend, operations_asked_for_at_once_are_done_in_order)
         run_until(&r, 4);
         cr_expect(eq(int, r.status, HYPERVISOR_RUNNING));
         cr_expect(eq(str, (char *)fake_qmp_window(r.qmp, 0), "/packs/b.moult"));
+        rig_down(&r);
+}
+
+Test(qmp_backend, what_the_disks_stand_on_is_asked_for)
+{
+        static const char *const backing[] = {"/golden/a.qcow2", "/golden/b c.qcow2", NULL};
+        struct rig r;
+
+        rig_up(&r);
+        fake_qmp_script(r.qmp)->backing = backing;
+        hypervisor_query_backing(r.h, on_files, &r);
+        run_until(&r, 1);
+        cr_expect(eq(int, r.error, 0));
+        cr_expect(eq(str, r.text, "/golden/b c.qcow2 /golden/a.qcow2"));
+        fake_qmp_script(r.qmp)->backing = NULL;
+        hypervisor_query_backing(r.h, on_files, &r);
+        run_until(&r, 2);
+        cr_expect(eq(int, r.error, MOULT_ERROR_UNSUPPORTED));
+        g_clear_pointer(&r.qmp, fake_qmp_free);
+        hypervisor_query_backing(r.h, on_files, &r);
+        run_until(&r, 3);
+        cr_expect(eq(int, r.error, MOULT_ERROR_TIMEOUT));
         rig_down(&r);
 }
 

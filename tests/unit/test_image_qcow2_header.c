@@ -66,6 +66,14 @@ Test(image_qcow2_header, what_leads_elsewhere_is_refused)
         good(b);
         put64(b, 72, 4);
         REFUSED("in another file", b, sizeof b, FALSE);
+        /* The compression's kind and subclusters are known, the next bit is not; nor is the last. */
+        good(b);
+        put64(b, 72, 8 | 16);
+        cr_expect(eq(ptr, (void *)judge(b, sizeof b, TRUE), NULL));
+        put64(b, 72, 32);
+        REFUSED("not known here", b, sizeof b, FALSE);
+        put64(b, 72, 1ull << 63);
+        REFUSED("not known here", b, sizeof b, FALSE);
         good(b);
         put32(b, 32, 2);
         REFUSED("encrypted", b, sizeof b, FALSE);

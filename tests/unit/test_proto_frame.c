@@ -224,9 +224,10 @@ static GBytes *noise_of(gsize len)
         return g_bytes_new_take(d, len);
 }
 
-static gboolean comes_back(GBytes *payload, gsize *ret_frame)
+static gboolean comes_back_by(GBytes *payload, enum packing_effort effort, gsize *ret_frame)
 {
-        g_autoptr(GBytes) f = frame_encode_packed(g_bytes_get_data(payload, NULL), g_bytes_get_size(payload)),
+        g_autoptr(GBytes) f =
+                frame_encode_packed(g_bytes_get_data(payload, NULL), g_bytes_get_size(payload), effort),
                           got = NULL;
         g_autoptr(FrameParser) p = frame_parser_new();
 
@@ -234,6 +235,20 @@ static gboolean comes_back(GBytes *payload, gsize *ret_frame)
         frame_parser_push(p, g_bytes_get_data(f, NULL), *ret_frame);
         got = frame_parser_pull(p);
         return got && g_bytes_equal(got, payload);
+}
+
+static gboolean comes_back(GBytes *payload, gsize *ret_frame)
+{
+        return comes_back_by(payload, PACKING_SMALL, ret_frame);
+}
+
+Test(frame, packed_quickly_is_the_same_payload_and_smaller_too)
+{
+        g_autoptr(GBytes) text = text_of(LIMIT_FRAME_PAYLOAD / 2);
+        gsize quick;
+
+        cr_expect(comes_back_by(text, PACKING_QUICK, &quick));
+        cr_expect(lt(sz, quick, LIMIT_FRAME_PAYLOAD / 4));
 }
 
 Test(frame, packed_is_smaller_and_the_same_payload_comes_out)

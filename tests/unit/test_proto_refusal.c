@@ -42,6 +42,8 @@ struct sample {
         Moult__StaleReport stale_report;
         Moult__FactsPlace place, *places[LIMIT_FACTS_PLACES + 1];
         Moult__Facts facts;
+        Moult__Freeze freeze;
+        Moult__FreezeState freeze_state;
         Moult__SourceKind sources[16];
         ProtobufCBinaryData list[LIMIT_SELECTION + 1];
 };
@@ -110,6 +112,8 @@ static void sample_init(struct sample *s)
         s->facts.places = s->places;
         s->facts.n_places = 1;
         s->facts.keys = s->list;
+        moult__freeze__init(&s->freeze);
+        moult__freeze_state__init(&s->freeze_state);
         moult__stale_query__init(&s->stale_query);
         moult__stale_process__init(&s->stale);
         moult__stale_namespace__init(&s->behind);
@@ -151,7 +155,7 @@ static const char *judge(struct sample *s, Moult__Message__BodyCase body, void *
         X(HISTORY_QUERY, history_query) X(ROLLBACK, rollback) X(STATE, state) X(PLAN_PAGE, plan_page)        \
                 X(HISTORY, history) X(FETCH, fetch) X(DATA, data) X(UPGRADE_REQUEST, upgrade_request)        \
                         X(STATUS, status) X(STALE_QUERY, stale_query) X(STALE_REPORT, stale_report)          \
-                        X(FACTS, facts)
+                        X(FACTS, facts) X(FREEZE, freeze) X(FREEZE_STATE, freeze_state)
 /* clang-format on */
 
 /* Sets @lvalue, wants a refusal that names @text, and takes it back. */
@@ -354,6 +358,58 @@ Test(refusal, facts)
         s->facts.n_keys = 1;
         REFUSES(FACTS, facts, s->list[0], blob(DIGEST_SIZE - 1), "keys");
         REFUSES(FACTS, facts, s->list[0], blob(DIGEST_SIZE + 1), "keys");
+}
+
+Test(refusal, freeze)
+{
+        WITH_SAMPLE;
+
+        PASSES(FREEZE, freeze, s->freeze.freeze_id, blob(16));
+        REFUSES(FREEZE, freeze, s->freeze.freeze_id, blob(15), "freeze_id");
+        REFUSES(FREEZE, freeze, s->freeze.freeze_id, blob(17), "freeze_id");
+        REFUSES(FREEZE, freeze, s->freeze.lease_ms, 1, "lease_ms");
+        REFUSES(FREEZE, freeze, s->freeze.no_hooks, TRUE, "no_hooks");
+        REFUSES(FREEZE, freeze, s->freeze.action, (Moult__FreezeAction)4, "enum");
+        PASSES(FREEZE, freeze, s->freeze.action, MOULT__FREEZE_ACTION__FREEZE_THAW);
+        s->freeze.action = MOULT__FREEZE_ACTION__FREEZE_RENEW;
+        s->freeze.lease_ms = LIMIT_FREEZE_LEASE_MS;
+        FIXED(FREEZE, freeze, freeze_id, 16);
+        s->freeze.freeze_id = blob(16);
+        REFUSES(FREEZE, freeze, s->freeze.no_hooks, TRUE, "no_hooks");
+        s->freeze.action = MOULT__FREEZE_ACTION__FREEZE_BEGIN;
+        FIXED(FREEZE, freeze, freeze_id, 16);
+        PASSES(FREEZE, freeze, s->freeze.no_hooks, TRUE);
+        PASSES(FREEZE, freeze, s->freeze.lease_ms, 1);
+        REFUSES(FREEZE, freeze, s->freeze.lease_ms, 0, "lease_ms");
+        REFUSES(FREEZE, freeze, s->freeze.lease_ms, LIMIT_FREEZE_LEASE_MS + 1, "lease_ms");
+}
+
+Test(refusal, freeze_state)
+{
+        WITH_SAMPLE;
+
+        PASSES(FREEZE_STATE, freeze_state, s->freeze_state.freeze_id, blob(16));
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.held, TRUE, "held");
+        s->freeze_state.freeze_id = blob(16);
+        s->freeze_state.phase = MOULT__FREEZE_PHASE__FREEZE_PHASE_FROZEN;
+        FIXED(FREEZE_STATE, freeze_state, freeze_id, 16);
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.held, TRUE, "held");
+        PASSES(FREEZE_STATE, freeze_state, s->freeze_state.lease_left_ms, LIMIT_FREEZE_LEASE_MS);
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.lease_left_ms, LIMIT_FREEZE_LEASE_MS + 1,
+                "lease");
+        PASSES(FREEZE_STATE, freeze_state, s->freeze_state.mounts, LIMIT_FREEZE_MOUNTS);
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.mounts, LIMIT_FREEZE_MOUNTS + 1, "mounts");
+        PASSES(FREEZE_STATE, freeze_state, s->freeze_state.hooks_run, LIMIT_FREEZE_HOOKS);
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.hooks_run, LIMIT_FREEZE_HOOKS + 1, "hooks");
+        PASSES(FREEZE_STATE, freeze_state, s->freeze_state.frozen_us, LIMIT_CLOCK_US);
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.frozen_us, UINT64_MAX, "frozen_us");
+        UP_TO(FREEZE_STATE, freeze_state, s->freeze_state.text, LIMIT_TEXT, "text");
+        UP_TO(FREEZE_STATE, freeze_state, s->freeze_state.hook, LIMIT_HOOK_NAME, "hook");
+        UP_TO(FREEZE_STATE, freeze_state, s->freeze_state.hook_output, LIMIT_HOOK_OUTPUT, "hook_output");
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.error, (Moult__ErrorCode)16, "enum");
+        REFUSES(FREEZE_STATE, freeze_state, s->freeze_state.phase, (Moult__FreezePhase)6, "enum");
+        s->freeze_state.phase = MOULT__FREEZE_PHASE__FREEZE_PHASE_THAWED;
+        PASSES(FREEZE_STATE, freeze_state, s->freeze_state.held, TRUE);
 }
 
 Test(refusal, state)

@@ -540,6 +540,38 @@ Test(session, frames_are_packed_for_a_peer_that_says_it_unpacks_them_and_for_no_
         cr_expect(lt(u32, bytes_of_an_answer(CAPABILITY_ZSTD), 1024));
 }
 
+/* Of an answer with 4096 bytes of a file. */
+static guint32 bytes_of_a_file(gboolean near)
+{
+        static guint8 text[4096];
+        struct rig r;
+        Message m = MOULT__MESSAGE__INIT;
+        Moult__TreeData data = MOULT__TREE_DATA__INIT;
+        g_autoptr(GBytes) frame = NULL;
+        guint32 n;
+
+        memset(text, 'x', sizeof text);
+        rig_init(&r, MOULT__ROLE__ROLE_HOST);
+        r.peer_can = CAPABILITY_ZSTD;
+        if (near)
+                memory_transport_set_near(r.wire);
+        establish(&r);
+        data.bytes = message_blob(text, sizeof text);
+        m.body_case = MOULT__MESSAGE__BODY_TREE_DATA;
+        m.tree_data = &data;
+        cr_assert(ne(u64, session_send(r.session, &m), 0));
+        frame = memory_transport_take(r.wire);
+        n = (guint32)g_bytes_get_size(frame);
+        rig_clear(&r);
+        return n;
+}
+
+Test(session, what_a_guest_tells_of_its_files_is_packed_for_a_network_only)
+{
+        cr_expect(gt(u32, bytes_of_a_file(TRUE), 4096));
+        cr_expect(lt(u32, bytes_of_a_file(FALSE), 1024));
+}
+
 Test(session, says_that_it_unpacks_frames)
 {
         struct rig r;

@@ -368,6 +368,28 @@ Test(push_manager, a_guest_that_does_not_get_on_is_given_up_and_told)
         world_expect_state(w, op, "next", PUSH_STATE_DONE);
 }
 
+/* For as long as it takes; once it has the place, its silence counts again. */
+Test(push_manager, a_guest_is_not_given_up_while_it_waits_for_a_place)
+{
+        static const char *const names[] = {"silent", "also-silent", "good", NULL};
+        g_autoptr(World) w = world_new(MIB);
+        g_autofree char *op = NULL;
+
+        world_kill_daemon(w);
+        w->config.concurrent = 1;
+        w->config.patience_ms = 3000;
+        world_start_daemon(w);
+        for (guint i = 0; i < 2; i++)
+                fake_agent_script(world_add_vm(w, names[i], FALSE)->agent)->hold_at = P(STAGING);
+        world_add_vm(w, names[2], FALSE);
+        op = world_push(w, &(struct push_options){0}, names);
+        world_run_until_ended(w, op);
+        world_expect_state(w, op, "silent", PUSH_STATE_FAILED);
+        world_expect_state(w, op, "also-silent", PUSH_STATE_FAILED);
+        world_expect_state(w, op, "good", PUSH_STATE_DONE);
+        cr_expect(eq(u32, world_count(w, "also-silent offered"), 1), "it had its place");
+}
+
 Test(push_manager, an_operation_of_which_a_part_fails_is_partial)
 {
         static const char *const names[] = {"good", "bad", NULL};

@@ -51,3 +51,17 @@ Test(push_report, a_phase_is_over_when_nothing_more_will_happen)
                 cr_expect(eq(int, push_phase_is_over((Moult__TransactionPhase)phase),
                              phase == P(NONE) || phase == P(COMMITTED) || phase >= P(ROLLED_BACK)));
 }
+
+/* Seed 19476: a rollout that was aborted did not take such a push back: it seemed to have changed nothing. */
+Test(push_report, what_is_told_out_of_the_history_leaves_the_numbers_that_are_known)
+{
+        PushRecord r = {.entries_total = 4, .entries_change = 3, .bytes_total = 50};
+        Moult__TransactionState s = MOULT__TRANSACTION_STATE__INIT;
+
+        s.phase = MOULT__TRANSACTION_PHASE__PHASE_COMMITTED;
+        s.generation = 7;
+        push_report_take(&r, &s);
+        cr_expect(eq(u32, r.entries_change, 3));
+        cr_expect(eq(u64, r.bytes_total, 50));
+        cr_expect(eq(u64, r.generation, 7));
+}

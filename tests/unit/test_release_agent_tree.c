@@ -21,9 +21,10 @@ TestSuite(release_agent_tree, .timeout = 120);
 /* An agent in this process. */
 struct fake {
         int root;
-        gint64 time_us; /* that a look may take; 0: it is always late */
+        gint64 time_us; /* that a look may take; LATE: it is always over */
         struct agent_tree_asker asker;
-        unsigned questions;
+        gint questions; /* atomic */
+        unsigned width;
         void (*spoil)(Message *answer);
         const char *at_once; /* directory of the files for `moult-agent answer`; NULL: one by one */
 };
@@ -44,7 +45,7 @@ static Message *ask(const Message *question, gpointer user, GError **error)
         g_autoptr(Message) q = packed_and_back(question);
         Message m = MOULT__MESSAGE__INIT;
 
-        f->questions++;
+        g_atomic_int_inc(&f->questions);
         if (q->body_case == MOULT__MESSAGE__BODY_TREE_READ) {
                 Moult__TreeData *data = tree_read(f->root, q->tree_read, error);
 
@@ -90,7 +91,7 @@ static GPtrArray *ask_all(const GPtrArray *questions, gpointer user, GError **er
 
         for (guint i = 0; i < questions->len; i++)
                 append(all, g_ptr_array_index(questions, i));
-        f->questions += questions->len;
+        f->questions += (gint)questions->len;
         cr_assert(g_file_set_contents(q, (const char *)all->data, (gssize)all->len, NULL));
         cr_assert(eq(int, command_answer(5, (char **)argv), 0));
         cr_assert(g_file_get_contents(a, &data, &size, NULL));
@@ -131,7 +132,8 @@ static BuildTree *walk(TempDir *live, const BuildTree *base, struct fake *f, con
         const struct agent_tree_options options = {.name = "vm", .per_vm = l, .hash = TRUE};
 
         f->root = live->fd;
-        f->asker = (struct agent_tree_asker){.ask = ask, .ask_all = f->at_once ? ask_all : NULL, .user = f};
+        f->asker = (struct agent_tree_asker){
+                .ask = ask, .ask_all = f->at_once ? ask_all : NULL, .user = f, .width = f->width};
         return agent_tree_read(base, &f->asker, &options, NULL, error);
 }
 
@@ -145,6 +147,7 @@ static char *words(const BuildTree *t)
 }
 
 #define PATIENT ((gint64)60 * G_USEC_PER_SEC)
+#define LATE    (-PATIENT)
 
 Test(release_agent_tree, everything_is_listed_where_nothing_is_supposed)
 {
@@ -177,7 +180,7 @@ Test(release_agent_tree, everything_is_listed_where_nothing_is_supposed)
 Test(release_agent_tree, a_slow_agent_gives_the_same_tree_piece_by_piece)
 {
         g_autoptr(TempDir) live = tempdir_new(), old = tempdir_new();
-        struct fake quick = {.time_us = PATIENT};
+        struct fake late = {.time_us = LATE};
 
         for (unsigned i = 0; i < 40; i++) {
                 g_autofree char *name = g_strdup_printf("d%u/f%u", i % 3, i);
@@ -187,11 +190,12 @@ Test(release_agent_tree, a_slow_agent_gives_the_same_tree_piece_by_piece)
                         put(old, name, "y");
         }
         g_autoptr(BuildTree) base = scan(old);
-        g_autoptr(BuildTree) a = walk(live, base, &quick, NULL, NULL);
+        g_autoptr(BuildTree) a = walk(live, base, &late, NULL, NULL);
         g_autoptr(BuildTree) plain = scan(live);
         cr_assert(a && plain);
         g_autofree char *got = words(a), *want = words(plain);
         cr_expect(eq(str, got, want));
+        cr_expect(gt(int, late.questions, 30));
 }
 
 /* More than one question, and one question with more than one answer. */
@@ -219,6 +223,93 @@ Test(release_agent_tree, many_questions_at_once_give_the_same_tree)
         cr_expect(eq(str, got_from_nothing, want));
         cr_expect(
                 build_tree_node(from_nothing, (unsigned)build_tree_find(from_nothing, "d0/f0"))->has_digest);
+}
+
+static void put_many(TempDir *live, TempDir *old)
+{
+        for (unsigned i = 0; i < 1400; i++) {
+                g_autofree char *name = g_strdup_printf("d%u/f%u", i % 5, i);
+
+                put(live, name, "x");
+                if (i % 3)
+                        put(old, name, i % 4 == 1 ? "x" : "yy");
+                g_autofree char *gone = g_strdup_printf("e/%u", i);
+                put(i % 3 ? live : old, gone, "z");
+        }
+}
+
+/* The ranges are asked about before the answers to others are there; answers that are not whole are completed
+ * in their place. */
+Test(release_agent_tree, several_questions_under_way_give_the_same_tree)
+{
+        g_autoptr(TempDir) live = tempdir_new(), old = tempdir_new();
+        struct fake patient = {.time_us = PATIENT, .width = 4}, late = {.time_us = LATE, .width = 4};
+
+        put_many(live, old);
+        g_autoptr(BuildTree) base = scan(old);
+        g_autoptr(BuildTree) t = walk(live, base, &patient, NULL, NULL),
+                             u = walk(live, base, &late, NULL, NULL);
+        g_autoptr(BuildTree) plain = scan(live);
+        cr_assert(t && u);
+        g_autofree char *got = words(t), *got_late = words(u), *want = words(plain);
+        cr_expect(eq(str, got, want));
+        cr_expect(eq(str, got_late, want));
+        cr_expect(gt(int, patient.questions, 4));
+        cr_expect(lt(int, patient.questions, 20));
+        cr_expect(gt(int, late.questions, 1000));
+}
+
+static void expect_content(const BuildTree *t, const char *path, const char *want)
+{
+        g_autoptr(GError) error = NULL;
+        scoped_fd int fd = build_tree_open(t, (unsigned)build_tree_find(t, path), &error);
+        char buf[16] = "";
+
+        cr_assert(fd >= 0, "%s: %s", path, error ? error->message : "");
+        cr_assert(read(fd, buf, sizeof buf - 1) >= 0);
+        cr_expect(eq(str, buf, (char *)want), "%s", path);
+}
+
+static void expect(const BuildTree *t, const char *const *paths)
+{
+        g_autoptr(GArray) indices = g_array_new(FALSE, FALSE, sizeof(guint));
+
+        for (; *paths; paths++) {
+                guint i = (guint)build_tree_find(t, *paths);
+
+                g_array_append_val(indices, i);
+        }
+        build_tree_expect(t, indices);
+}
+
+/* Whoever says what he opens next, and then opens other files, gets those. */
+Test(release_agent_tree, contents_are_the_files_own_whatever_was_expected)
+{
+        g_autoptr(TempDir) live = tempdir_new();
+        struct fake f = {.time_us = PATIENT, .width = 4};
+        g_autofree char *large = g_strnfill(600000, 'l');
+
+        put(live, "a", "1");
+        put(live, "b", "");
+        put(live, "c", "3");
+        put(live, "d", "4");
+        put(live, "large", large);
+        g_autoptr(BuildTree) t = walk(live, NULL, &f, NULL, NULL);
+        cr_assert(t != NULL);
+        gint listed = f.questions;
+        expect(t, (const char *const[]){"a", "b", "large", "d", NULL});
+        expect_content(t, "a", "1");
+        expect_content(t, "b", "");
+        expect_content(t, "large", "lllllllllllllll");
+        expect_content(t, "d", "4");
+        cr_expect(eq(int, g_atomic_int_get(&f.questions) - listed, 5), "nothing is fetched twice");
+        expect(t, (const char *const[]){"a", "c", "large", NULL});
+        expect_content(t, "c", "3");
+        expect_content(t, "a", "1");
+        expect(t, (const char *const[]){"d", "a", NULL});
+        expect(t, (const char *const[]){"c", NULL});
+        expect_content(t, "c", "3");
+        expect_content(t, "c", "3");
 }
 
 Test(release_agent_tree, names_alone_have_no_digests_and_what_is_excluded_is_not_there)

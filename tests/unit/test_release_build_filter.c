@@ -12,7 +12,7 @@ static void nothing_to_free(gpointer self)
 {
 }
 
-static const struct build_tree_source no_source = {NULL, nothing_to_free};
+static const struct build_tree_source no_source = {.free = nothing_to_free};
 
 /* Words: "d:dir f:file c:conffile =:another-name-of-the-file-before" */
 static BuildTree *tree(const char *words)

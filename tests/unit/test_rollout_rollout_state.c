@@ -52,6 +52,10 @@ Test(rollout_state, a_pause_is_between_waves_only)
         EXPECT(&f, ROLLOUT_DO_WAIT, 0);
         r.next_us = 50;
         EXPECT(&f, ROLLOUT_DO_OPEN, 1);
+        r.next_us = 50 + 1000 * 1000;
+        EXPECT(&f, ROLLOUT_DO_WAIT, 0);
+        r.next_us = 51 + 1000 * 1000; /* the clock was set back: nobody waits for it to come there again */
+        EXPECT(&f, ROLLOUT_DO_PAUSE, 0);
         r.state = ROLLOUT_RUNNING;
         r.wave = 1;
         EXPECT(&f, ROLLOUT_DO_END, 0);

@@ -5,6 +5,7 @@
 #include <criterion/new/assert.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/error.h"
 #include "host-service/template/payload.h"
@@ -89,6 +90,81 @@ Test(payload, what_is_not_the_agents_is_refused)
         expect_refused((const struct made[]){AGENT, {"./dev/null", S_IFCHR, ""}, {0}}, "do not have");
         expect_refused((const struct made[]){{"./usr/bin/ls", S_IFREG, "x"}, {0}},
                        "does not hold /usr/sbin/moult-agent");
+}
+
+/* As dpkg-deb -b makes it of these files. Owned by the caller. */
+static char *make_package(TempDir *dir, const char *name, const char *const *files)
+{
+        g_autofree char *tree = tempdir_path(dir, "tree"), *control = g_build_filename(tree, "DEBIAN", NULL);
+        g_autofree char *text = g_build_filename(control, "control", NULL);
+        g_autofree char *script = g_build_filename(control, "prerm", NULL),
+                        *package = tempdir_path(dir, name);
+        const char *const argv[] = {"dpkg-deb", "--root-owner-group", "-b", tree, package, NULL};
+        int status = -1;
+
+        for (; *files; files++) {
+                g_autofree char *file = g_build_filename(tree, *files, NULL);
+                g_autofree char *parent = g_path_get_dirname(file);
+
+                cr_assert(eq(int, g_mkdir_with_parents(parent, 0755), 0));
+                cr_assert(g_file_set_contents(file, "text", -1, NULL));
+                cr_assert(eq(int, chmod(file, g_str_has_prefix(*files, "usr/sbin/") ? 0755 : 0644), 0));
+        }
+        cr_assert(eq(int, g_mkdir_with_parents(control, 0755), 0));
+        cr_assert(g_file_set_contents(
+                text,
+                "Package: moult-agent\nVersion: 1\nArchitecture: all\nMaintainer: N <n@example.org>\n"
+                "Description: d\n",
+                -1, NULL));
+        cr_assert(g_file_set_contents(script, "#!/bin/sh\n", -1, NULL));
+        cr_assert(eq(int, chmod(script, 0755), 0));
+        cr_assert(g_spawn_sync(NULL, (char **)(gpointer)argv, NULL,
+                               G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL,
+                               &status, NULL));
+        cr_assert(eq(int, status, 0));
+        return g_steal_pointer(&package);
+}
+
+Test(payload, of_a_package_its_files_are_taken_and_nothing_for_dpkg)
+{
+        static const char *const files[] = {"usr/sbin/moult-agent", "usr/sbin/moult-targetfs",
+                                            "etc/moult/moult-agent.conf",
+                                            "lib/systemd/system/moult-agent.service", NULL};
+        g_autoptr(TempDir) dir = tempdir_new();
+        g_autofree char *file = make_package(dir, "moult-agent_1_all.deb", files);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GPtrArray) p = payload_read(file, &error);
+
+        cr_assert(p != NULL, "%s", error ? error->message : "");
+        for (size_t i = 0; files[i]; i++) {
+                g_autofree char *path = g_strconcat("/", files[i], NULL);
+                const struct payload_file *f = payload_find(p, path);
+
+                cr_assert(f != NULL && f->data != NULL, "%s", path);
+                cr_expect(eq(uint, f->mode, i < 2 ? 0755 : 0644), "%s", path);
+        }
+        cr_expect(eq(ptr, (void *)payload_find(p, "/DEBIAN/prerm"), NULL));
+        cr_expect(eq(ptr, (void *)payload_find(p, "/prerm"), NULL));
+}
+
+Test(payload, a_package_that_is_not_the_agents_or_is_cut_off_is_refused)
+{
+        static const char *const other[] = {"usr/bin/moult", NULL};
+        static const char *const agent[] = {"usr/sbin/moult-agent", "etc/moult/moult-agent.conf", NULL};
+        g_autoptr(TempDir) dir = tempdir_new(), second = tempdir_new();
+        g_autofree char *foreign = make_package(dir, "moult-agent_1_all.deb", other);
+        g_autofree char *cut = make_package(second, "moult-agent_1_all.deb", agent);
+        g_autoptr(GError) error = NULL;
+        struct stat st;
+
+        cr_expect(eq(ptr, (void *)payload_read(foreign, &error), NULL));
+        cr_expect(error && strstr(error->message, "does not hold /usr/sbin/moult-agent"));
+        g_clear_error(&error);
+        cr_assert(eq(int, stat(cut, &st), 0));
+        cr_assert(eq(int, truncate(cut, st.st_size - 40), 0));
+        cr_expect(eq(ptr, (void *)payload_read(cut, &error), NULL));
+        cr_expect(error && strstr(error->message, "cannot be put into a template"), "%s",
+                  error ? error->message : "taken");
 }
 
 Test(payload, damaged_foreign_and_missing_files_are_refused)

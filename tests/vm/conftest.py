@@ -17,7 +17,7 @@ import vm as vms  # noqa: E402
 
 # Modules that take minutes begin first, so that no worker is left with one of them when the others are done. The first one makes
 # the Debian image that three of them need; meanwhile the other worker has something else to do.
-LONG_FIRST = ("test_debian", "test_push", "test_readonly_usr", "test_images", "test_packages", "test_interrupted", "test_walk_through", "test_template")
+LONG_FIRST = ("test_debian", "test_push", "test_snapshot_databases", "test_readonly_usr", "test_images", "test_packages", "test_interrupted", "test_walk_through", "test_template")
 
 
 def pytest_collection_modifyitems(items):

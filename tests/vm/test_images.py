@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import guest_disk
 import moult
 import vm as vms
 from images import appliance  # noqa: F401 - a fixture
@@ -99,9 +100,8 @@ def test_killed_in_the_middle_it_is_the_old_image_and_the_next_one_works(lab):
     assert digest(image) != before and not (lab.images / ".in-place.qcow2.moult-new").exists()
 
 
-@pytest.mark.parametrize("kind, word", [
-    ("encrypted", "encrypted inside"), ("damaged", "it is damaged"),
-    pytest.param("foreign", "no operating system", marks=pytest.mark.skipif(not os.environ.get("MOULT_SOAK"), reason="a soak test"))])
+# Other kinds of them: tests/unit/test_image_image_system.c.
+@pytest.mark.parametrize("kind, word", [("encrypted", "encrypted inside"), ("damaged", "it is damaged"), ("foreign", "no operating system")])
 def test_what_cannot_be_a_golden_image_is_refused(lab, tmp_path, kind, word):
     image = tmp_path / "x.raw"
     image.write_bytes(b"")
@@ -118,3 +118,32 @@ def test_what_cannot_be_a_golden_image_is_refused(lab, tmp_path, kind, word):
     code, _, err = lab.run("release", "apply", "--image", image, "--trust", lab.trust, lab.pack)
     assert code != 0 and word in err, err
     assert digest(image) == before and sorted(os.listdir(tmp_path)) == ["x.raw"]
+
+
+@pytest.fixture(scope="module")
+def layered(lab):
+    """An image of many parts after a release that changes a file in each of them; `old` is the tree before."""
+    files = {f"{place}/version": "one\n" for place in ("etc/app", "home/app", "srv/app", "opt/app")}
+    for name, text in (("old", "one\n"), ("new", "two\n")):
+        for path in files:
+            (lab.images / name / path).parent.mkdir(parents=True)
+            (lab.images / name / path).write_text(text)
+    guest_disk.make_layered(lab.images / "layered.qcow2", files)
+    lab.moult("release", "build", lab.images / "new", "--from", lab.images / "old", "--name", "app", "--version", "2", "--sign", lab.dir / "test.key",
+              "-o", lab.images / "app.moult")
+    lab.report = lab.json("release", "apply", "--image", lab.images / "layered.qcow2", "--trust", lab.trust, lab.images / "app.moult")
+    lab.files = files
+    return lab
+
+
+def test_a_release_reaches_btrfs_subvolumes_and_ext4_and_xfs_on_lvm(layered):
+    assert layered.report["changed"] == 4 and layered.report["equal"] == 0, layered.report
+
+
+@pytest.mark.skipif(not os.environ.get("MOULT_SOAK"), reason="a soak test: another start of the machine")
+def test_a_capture_sees_what_is_on_them(layered):
+    pack = layered.images / "seen.moult"
+    layered.json("release", "capture", "--from", layered.images / "old", "--to", layered.images / "layered.qcow2", "--name", "seen",
+                 "--version", "1", "--sign", layered.dir / "test.key", "--include", "/*/app", "-o", pack)
+    entries = {e["path"]: e["type"] for e in layered.json("release", "show", pack, "--entries")["entries"]}
+    assert entries == dict.fromkeys(layered.files, "file"), entries

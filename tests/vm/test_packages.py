@@ -35,13 +35,13 @@ def newer(package, version):
     return result
 
 
-def needed(guest, package, directory):
+def needed(guest, package, directory, *others):
     """Packages that Debian has to bring for it, beside what the guest has."""
     directory.mkdir()
     (directory / "status").write_bytes(guest.read_file("/var/lib/dpkg/status"))
     (directory / "partial").mkdir()
     subprocess.run(["apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "-o", f"Dir::State::status={directory}/status", "-o",
-                    f"Dir::Cache::archives={directory}", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1", "install", str(package)],
+                    f"Dir::Cache::archives={directory}", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1", "install", str(package), *others],
                    check=True, capture_output=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     return sorted(directory.glob("*.deb"))
 
@@ -50,6 +50,42 @@ def install(guest, *files):
     for file in files:
         guest.write_file(f"/root/debs/{file.name}", file.read_bytes())
     guest.exec("cd /root/debs && DEBIAN_FRONTEND=noninteractive dpkg -i " + " ".join(f"'{f.name}'" for f in files) + " >&2", timeout=300)
+
+
+# moultd's own unit, for another program.
+IN_MOULTDS_SANDBOX = r"""sed -e 's|^ExecStart=.*|ExecStart=/bin/sh -c "exec 3<>/var/lib/moult-host/new; exec qemu-img create -q -u -f qcow2 -b $1 -F raw /dev/fd/3 64M"|' \
+ -e 's/^Restart=.*/Type=oneshot/' /lib/systemd/system/moultd.service >/run/systemd/system/try.service && systemctl daemon-reload && systemctl start try
+"""
+
+
+def change_a_disks_files(guest):
+    """What a snapshot does to files: moultd's user asks, moult-disks does it, in the sandboxes that they have; qemu-img works in moultd's."""
+    subprocess.run(["ninja", "-C", str(moult.TOP / "build/release"), "disk_talk"], check=True, capture_output=True)
+    guest.write_file("/usr/local/bin/disk_talk", (moult.TOP / "build/release/tests/disk_talk").read_bytes())
+    guest.exec("chmod 755 /usr/local/bin/disk_talk; for d in /var/lib/libvirt/images /srv/vms /opt/vms; do mkdir -p $d; chmod 711 $d; truncate -s 64M $d/d; "
+               "chown 12345:12346 $d/d; chmod 640 $d/d; done; printf '[moult-disks]\ndirectories=/var/lib/libvirt/images;/srv/vms\n' >/etc/moult/disks.conf")
+    assert guest.exec("stat -c %U:%a /run/moult-disks.sock; systemctl is-enabled moult-disks.socket; systemctl is-active moult-disks.socket").text.split() == [
+        "moult:600", "enabled", "active"]
+    top, new = (f"d.moult-01HF7YBKBWB2NZVZDMR1TRA8X{c}-0.layer" for c in "AB")
+
+    def ask(directory, *operations, user="moult"):
+        return guest.exec(f"cd /; runuser -u {user} -- disk_talk /run/moult-disks.sock {directory} d {top} {new} 67108864 {' '.join(operations)}", check=False).text
+
+    for directory in ("/var/lib/libvirt/images", "/srv/vms"):
+        if directory == "/srv/vms":
+            assert "ReadWritePaths=/srv/vms" in ask(directory, "name-top")
+            guest.exec("mkdir -p /etc/systemd/system/moult-disks@.service.d; printf '[Service]\nReadWritePaths=/srv/vms\n' >/etc/systemd/system/moult-disks@.service.d/vms.conf"
+                       "; systemctl daemon-reload")
+        guest.exec("rm -f /var/lib/moult-host/new; set -- '" + f"{directory}/{top}'; " + IN_MOULTDS_SANDBOX.replace("$1", "'\"$1\"'"))
+        said = ask(directory, "name-top", "make-next=/var/lib/moult-host/new", "place-next", "look")
+        assert said.splitlines() == ["ok", "ok", "ok", "path 1 top 1 next 1"], said + guest.exec("journalctl -u 'moult-disks@*' | tail -20").text
+        assert guest.exec(f"stat -c %u:%g:%a:%h {directory}/d {directory}/{top}").text.split() == ["12345:12346:640:2", "12345:12346:640:1"]
+        assert ask(directory, "place-top", "remove-next", "unname-top").splitlines() == ["ok"] * 3
+        assert guest.exec(f"ls {directory}").text.split() == ["d"]
+    assert "/etc/moult/disks.conf" in ask("/opt/vms", "name-top")
+    assert "Permission denied" in ask("/srv/vms", "look", user="nobody")
+    assert "moult-disks" in guest.exec("journalctl MOULT_EVENT=disk-changed -o json --output-fields=_UID,_COMM | tail -1").text
+    guest.exec("rm -r /etc/systemd/system/moult-disks@.service.d /usr/local/bin/disk_talk /run/systemd/system/try.service /var/lib/moult-host/new; systemctl daemon-reload")
 
 
 @pytest.fixture
@@ -85,7 +121,7 @@ def test_the_packages_install_work_upgrade_and_go(host, guest, tmp_path):
     assert guest.exec("cat /usr/share/app/version; ls -d /run/hook-was-here").text.split() == ["2", "/run/hook-was-here"]
 
     # The host service, in its sandbox, in the same machine: it takes a release and pushes it to the agent over the network.
-    install(guest, *needed(guest, first["moult"], tmp_path / "needed"), first["moult"])
+    install(guest, *needed(guest, first["moult"], tmp_path / "needed", "qemu-utils"), first["moult"])
     guest.exec("printf '[moultd]\\ntls-listen=127.0.0.1:7443\\n' >/etc/moult/moultd.conf; systemctl restart moultd")
     guest.wait_for("moult status")
     # What the manual pages name is there.
@@ -98,6 +134,8 @@ def test_the_packages_install_work_upgrade_and_go(host, guest, tmp_path):
     guest.exec(f"printf '[agent]\\nchannel=none\\n[network]\\nhost=127.0.0.1:7443\\ntoken={token}\\n' >/etc/moult/moult-agent.conf; systemctl restart moult-agent")
     guest.exec("moult push app=3 self", timeout=300)
     assert guest.exec("cat /usr/share/app/version").text == "3"
+
+    change_a_disks_files(guest)
 
     # A new version of both keeps what there is: history, settings, keys, releases.
     history = guest.exec("moult-agent history").text
