@@ -142,6 +142,7 @@ gboolean api_snapshots_verify(struct api_call *call, GError **error);
 gboolean api_snapshots_remove(struct api_call *call, GError **error);
 gboolean api_snapshots_prune(struct api_call *call, GError **error);
 gboolean api_snapshots_merge(struct api_call *call, GError **error);
+gboolean api_snapshots_timeline(struct api_call *call, GError **error);
 gboolean api_snapshots_list(struct api_call *call, GError **error);
 gboolean api_tokens_list(struct api_call *call, GError **error);
 gboolean api_tokens_revoke(struct api_call *call, GError **error);

@@ -298,6 +298,11 @@ static char *snapshot_verify_body_refusal(JsonObject *body)
         return NULL;
 }
 
+static const struct field timeline_query[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"limit", FIELD_NUMBER, FALSE, 1, 1000, NULL},
+        {0},
+};
 static const struct field snapshots_query[] = {
         {"vm", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
         {"limit", FIELD_NUMBER, FALSE, 1, 1000, NULL},
@@ -354,6 +359,7 @@ const struct api_route api_routes[] = {
         {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, FALSE, api_operations_cancel},
         {"GET", "/v1/operations/{id}/plan", ID, plan_query, NULL, NULL, FALSE, api_operations_plan},
         {"GET", "/v1/snapshots", {NULL}, snapshots_query, NULL, NULL, FALSE, api_snapshots_list},
+        {"GET", "/v1/snapshots/timeline", {NULL}, timeline_query, NULL, NULL, FALSE, api_snapshots_timeline},
         {"POST",
          "/v1/snapshots",
          {NULL},

@@ -45,7 +45,7 @@ static void set_json(JsonObject *o, const char *member, const char *text)
         json_object_set_member(o, member, node ? node : json_node_new(JSON_NODE_NULL));
 }
 
-static void set_error(JsonObject *o, MoultError code, const char *text)
+void json_object_set_error(JsonObject *o, MoultError code, const char *text)
 {
         JsonObject *e;
 
@@ -148,7 +148,7 @@ JsonObject *operation_record_to_json(const OperationRecord *r)
         json_object_set_text(o, "requested_by", r->guest);
         set_json(o, "request", r->request);
         set_json(o, "result", r->result);
-        set_error(o, r->error, r->text);
+        json_object_set_error(o, r->error, r->text);
         json_object_set_object_member(o, "progress",
                                       progress(r->done, r->total, r->created_us, r->updated_us,
                                                !operation_state_is_final(r->state)));
@@ -221,7 +221,7 @@ JsonObject *push_record_to_json(const PushRecord *r)
         json_object_set_boolean_member(o, "final", push_state_is_final(r->state));
         json_object_set_text(o, "outcome",
                              r->outcome == PUSH_STATE_QUEUED ? NULL : push_state_name(r->outcome));
-        set_error(o, r->error, went_well ? NULL : r->text);
+        json_object_set_error(o, r->error, went_well ? NULL : r->text);
         json_object_set_text(o, "note", went_well ? r->text : NULL);
         json_object_set_object_member(o, "progress",
                                       progress(r->bytes_done, r->bytes_total, r->stage_started_us,

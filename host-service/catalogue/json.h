@@ -26,4 +26,6 @@ char *json_object_text(JsonObject *o);
 void json_object_set_time(JsonObject *o, const char *member, gint64 time_us);
 /* NULL becomes null. */
 void json_object_set_text(JsonObject *o, const char *member, const char *text);
+/* "error": its code and text; null if there is none. */
+void json_object_set_error(JsonObject *o, MoultError code, const char *text);
 void json_object_set_hex(JsonObject *o, const char *member, const guint8 *data, gsize len);

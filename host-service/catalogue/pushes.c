@@ -198,6 +198,18 @@ GPtrArray *catalogue_push_list_vm(Catalogue *c, const char *vm, guint limit, GEr
                        error);
 }
 
+GPtrArray *catalogue_push_list_since(Catalogue *c, const char *vm, gint64 since_us, guint limit,
+                                     GError **error)
+{
+        return collect(c,
+                       sql_query(c, error,
+                                 "SELECT " COLUMNS " FROM pushes WHERE vm = ? AND updated >= ? AND begun <> 0"
+                                 " AND json_extract(options, '$.dry_run') = 0"
+                                 " ORDER BY updated DESC, operation DESC LIMIT ?",
+                                 "sii", vm, since_us, (gint64)limit),
+                       error);
+}
+
 GPtrArray *catalogue_push_list_begun(Catalogue *c, GError **error)
 {
         return collect(c,

@@ -111,6 +111,10 @@ PushRecord *catalogue_push_by_id(Catalogue *c, const guint8 push_id[static 16], 
 GPtrArray *catalogue_push_list(Catalogue *c, const char *operation, GError **error); /* by VM name */
 GPtrArray *catalogue_push_list_vm(Catalogue *c, const char *vm, guint limit,
                                   GError **error); /* newest first */
+/* Those that changed the VM, or tried to: begun, no dry runs, last heard of at or after @since_us; the one
+ * that ended last is the first. */
+GPtrArray *catalogue_push_list_since(Catalogue *c, const char *vm, gint64 since_us, guint limit,
+                                     GError **error);
 /* Those that are more than waited for, of all unfinished operations; by operation. */
 GPtrArray *catalogue_push_list_begun(Catalogue *c, GError **error);
 /* Writes every field that may change (all but operation, vm, push_id, release, digest, options, snapshot,

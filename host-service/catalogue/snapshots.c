@@ -193,7 +193,8 @@ static SnapshotRecord *from_row(sqlite3_stmt *st)
         return r;
 }
 
-#define DISK_COLUMNS "d.device, d.path, d.layer, d.next, d.format, d.size, d.is_first, d.next_on"
+#define DISK_COLUMNS    "d.device, d.path, d.layer, d.next, d.format, d.size, d.is_first, d.next_on"
+#define SNAPSHOT_COLUMN 8 /* after these */
 
 static struct snapshot_disk *disk_from_row(sqlite3_stmt *st)
 {
@@ -210,6 +211,14 @@ static struct snapshot_disk *disk_from_row(sqlite3_stmt *st)
         return d;
 }
 
+static void add_row_disk(SnapshotRecord *r, sqlite3_stmt *st)
+{
+        struct snapshot_disk *d = disk_from_row(st);
+
+        d->number = r->disks->len;
+        g_ptr_array_add(r->disks, d);
+}
+
 static gboolean read_disks(Catalogue *c, SnapshotRecord *r, GError **error)
 {
         sqlite3_stmt *st = sql_query(c, error,
@@ -218,12 +227,8 @@ static gboolean read_disks(Catalogue *c, SnapshotRecord *r, GError **error)
                                      "s", r->id);
         int step = -1;
 
-        while (st && (step = sql_step(c, st, error)) > 0) {
-                struct snapshot_disk *d = disk_from_row(st);
-
-                d->number = r->disks->len;
-                g_ptr_array_add(r->disks, d);
-        }
+        while (st && (step = sql_step(c, st, error)) > 0)
+                add_row_disk(r, st);
         return step == 0;
 }
 
@@ -385,6 +390,29 @@ gboolean catalogue_snapshot_made(Catalogue *c, const char *name)
                           "s", name) > 0;
 }
 
+/* Of all of @all at once, which are the @limit newest: both come newest first. */
+static gboolean read_all_disks(Catalogue *c, GPtrArray *all, const char *vm, guint limit, GError **error)
+{
+        sqlite3_stmt *st = sql_query(
+                c, error,
+                "SELECT " DISK_COLUMNS ", d.snapshot FROM snapshot_disks d JOIN (SELECT id FROM snapshots"
+                " WHERE vm = coalesce(?, vm) AND state <> 'failed' ORDER BY id DESC LIMIT ?) s"
+                " ON s.id = d.snapshot ORDER BY d.snapshot DESC, d.number",
+                "si", vm, (gint64)limit);
+        guint i = 0;
+        int step = -1;
+
+        while (st && (step = sql_step(c, st, error)) > 0) {
+                const char *id = (const char *)sqlite3_column_text(st, SNAPSHOT_COLUMN);
+
+                while (i < all->len && g_strcmp0(((SnapshotRecord *)all->pdata[i])->id, id) != 0)
+                        i++;
+                g_assert(i < all->len);
+                add_row_disk(all->pdata[i], st);
+        }
+        return step == 0;
+}
+
 GPtrArray *catalogue_snapshot_list(Catalogue *c, const char *vm, guint limit, GError **error)
 {
         g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_record_free);
@@ -398,10 +426,7 @@ GPtrArray *catalogue_snapshot_list(Catalogue *c, const char *vm, guint limit, GE
                 return NULL;
         while ((step = sql_step(c, st, error)) > 0)
                 g_ptr_array_add(all, from_row(st));
-        for (guint i = 0; step == 0 && i < all->len; i++)
-                if (!read_disks(c, all->pdata[i], error))
-                        return NULL;
-        return step == 0 ? g_steal_pointer(&all) : NULL;
+        return step == 0 && read_all_disks(c, all, vm, limit, error) ? g_steal_pointer(&all) : NULL;
 }
 
 /* ---- telling ---- */
@@ -410,6 +435,7 @@ JsonObject *snapshot_record_to_json(const SnapshotRecord *r)
 {
         JsonObject *o = json_object_new();
         JsonArray *disks = json_array_new();
+        guint64 size = 0;
 
         json_object_set_string_member(o, "id", r->id);
         json_object_set_string_member(o, "vm", r->vm);
@@ -433,7 +459,9 @@ JsonObject *snapshot_record_to_json(const SnapshotRecord *r)
                 json_object_set_string_member(disk, "format", d->format);
                 json_object_set_int_member(disk, "size_bytes", (gint64)d->size_bytes);
                 json_array_add_object_element(disks, disk);
+                size += d->size_bytes;
         }
+        json_object_set_int_member(o, "size_bytes", (gint64)size);
         json_object_set_array_member(o, "disks", disks);
         return o;
 }

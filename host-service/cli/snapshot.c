@@ -1,4 +1,4 @@
-/* host-service/cli/snapshot.c - moult snapshot create, list and so on. */
+/* host-service/cli/snapshot.c - moult snapshot create, rollback and so on. */
 #include "host-service/cli/snapshot.h"
 
 #include <string.h>
@@ -8,18 +8,6 @@
 #include "host-service/cli/output.h"
 #include "host-service/cli/remote.h"
 #include "host-service/cli/text.h"
-
-static const struct column columns[] = {
-        {"NAME", "name", COLUMN_TEXT},
-        {"VM", "vm", COLUMN_TEXT},
-        {"STATE", "state", COLUMN_TEXT},
-        {"TAKEN", "taken", COLUMN_TEXT},
-        {"GRADE", "grade", COLUMN_TEXT},
-        {"FROZEN", "frozen_us", COLUMN_US},
-        {"DISKS", "disks", COLUMN_COUNT},
-        {"UPLOADED", "uploaded", COLUMN_TEXT},
-        {0},
-};
 
 static gboolean print_upload(Cli *cli, JsonObject *s)
 {
@@ -293,25 +281,4 @@ const struct command command_snapshot_merge = {
                    "snapshot "
                    "has no room.",
         .run = run_merge,
-};
-
-static ExitCode run_list(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
-{
-        g_autofree char *path = NULL;
-
-        if (!command_parse(self, cli, NULL, 0, 1, &argc, &argv, error))
-                return EXIT_CODE_OK;
-        path = argc > 1 ? client_path("/v1/snapshots?vm=%s", argv[1]) : g_strdup("/v1/snapshots");
-        g_autoptr(Client) c = client_new(cli);
-        g_autoptr(JsonNode) list = c ? remote_get_member(c, path, "snapshots", error) : NULL;
-        if (list)
-                output_list(cli, list, columns, "no snapshots; 'moult snapshot create VM' takes one", error);
-        return EXIT_CODE_OK;
-}
-
-const struct command command_snapshot_list = {
-        .name = "list",
-        .arguments = "[VM]",
-        .summary = "The restore points that there are, newest first",
-        .run = run_list,
 };

@@ -176,3 +176,23 @@ Test(catalogue_snapshots, the_last_one_before_a_time)
         cr_expect(ne(ptr, strstr(early->message, "its first one is \"ten\""), NULL));
         cr_expect(eq(ptr, catalogue_snapshot_at(c, "b", 50, NULL), NULL));
 }
+
+Test(catalogue_snapshots, each_of_a_list_has_its_own_disks)
+{
+        g_autoptr(HostWorld) w = host_world_new();
+        g_autoptr(Catalogue) c = host_world_catalogue(w);
+
+        add_taken(c, FIRST, "two-disks", 10);
+        take(c, SECOND, "only", "/d/only", "n", SNAPSHOT_TAKEN);
+        add_taken(c, "01ARZ3NDEKTSV4RRFFQ69G5FA3", "newest", 20);
+        g_autoptr(GPtrArray) all = catalogue_snapshot_list(c, "a", 2, NULL);
+        cr_assert(eq(u32, all->len, 2));
+        const SnapshotRecord *newest = all->pdata[0], *second = all->pdata[1];
+        cr_expect(eq(u32, newest->disks->len, 2));
+        const struct snapshot_disk *last = newest->disks->pdata[1];
+        cr_expect(eq(str, last->device, "v1"));
+        cr_expect(eq(u32, last->number, 1));
+        cr_assert(eq(u32, second->disks->len, 1));
+        const struct snapshot_disk *only = second->disks->pdata[0];
+        cr_expect(eq(str, only->device, "only"));
+}
