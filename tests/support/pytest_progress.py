@@ -12,7 +12,8 @@ def pytest_runtest_logreport(report):
     # With workers, this is called where the results come together; a worker's own output goes nowhere.
     _seconds[report.nodeid.split("::")[0]] += report.duration
     if report.failed:
-        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)", flush=True)
+        crash = getattr(report.longrepr, "reprcrash", None)
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {crash.message if crash else ''}", flush=True)
 
 
 def pytest_terminal_summary(terminalreporter):

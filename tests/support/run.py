@@ -68,6 +68,7 @@ class Run:
         # Two presets differ in one definition, which most files do not look at: with the same relative names they are compiled once.
         self.environment.setdefault("CCACHE_BASEDIR", str(TOP))
         self.environment.setdefault("CCACHE_NOHASHDIR", "1")
+        self.environment["MOULT_SAVED_GUESTS"] = str(self.scratch / "saved")
         if options.soak:
             self.environment["MOULT_SOAK"] = "1"
 

@@ -16,6 +16,7 @@ import argparse
 import base64
 import ctypes
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -51,6 +52,7 @@ def have_kvm():
     return bool(re.search(r"\b(vmx|svm)\b", flags)) and os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
+@functools.cache  # to learn that nothing has changed takes a recipe seconds, of a Debian twenty
 def image_dir(name):
     """Folder of an image: a recipe's name (built when needed, cached by its inputs) or a path."""
     if os.sep in str(name):
@@ -260,7 +262,14 @@ class Vm:
 
     # -- life
 
-    def command_line(self):
+    def like(self):
+        """Another machine of the same kind, on the image's own disk."""
+        return Vm(str(self.image), memory_mb=self.memory_mb, cpus=self.cpus, network=self.network, root_ports=self.root_ports,
+                  port_reserve=self.port_reserve, pmem_ports=self.pmem_ports, maxmem=self.maxmem, cpu_model=self.cpu_model,
+                  kernel_args=self.kernel_args)
+
+    def command_line(self, incoming=False):
+        """incoming: it waits for the memory of a machine like this one."""
         kvm = have_kvm()
         args = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                 "-machine", "q35", "-accel", "kvm" if kvm else "tcg,thread=multi",
@@ -273,6 +282,7 @@ class Vm:
                 "-drive", f"if=none,id=root,file={self.dir}/disk.qcow2,format=qcow2,cache=writeback,discard=unmap",
                 "-device", "virtio-blk-pci,drive=root",
                 "-device", "virtio-rng-pci",
+                "-device", "vmgenid,guid=auto",
                 "-device", "virtio-serial-pci,max_ports=8",
                 "-chardev", f"socket,id=agent,path={self.agent_socket},server=on,wait=off",
                 "-device", "virtserialport,chardev=agent,name=org.moult.agent.0",
@@ -296,7 +306,7 @@ class Vm:
         if self.network:
             rules = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in self.forwards.items())
             args += ["-netdev", f"user,id=net{rules}", "-device", "virtio-net-pci,netdev=net,romfile="]
-        return args + self.qemu_args
+        return args + (["-incoming", "defer"] if incoming else []) + self.qemu_args
 
     def image_disks(self):
         """(serial number, path) of the image's read-only disks. The guest finds them by the number, not the order."""
@@ -304,7 +314,7 @@ class Vm:
         lines = disks.read_text(encoding="ascii").splitlines() if disks.exists() else []
         return [(serial, self.image / name) for serial, name in (line.split() for line in lines)]
 
-    def start(self, wait=True):
+    def start(self, wait=True, incoming=False):
         if not (self.dir / "disk.qcow2").exists():
             path, kind = self.base_disk
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(pathlib.Path(path).resolve()),
@@ -312,7 +322,7 @@ class Vm:
         for stale in ("agent.sock", "qmp.sock", "qmp-test.sock", "test.sock", "console.sock"):
             (self.dir / stale).unlink(missing_ok=True)
         with open(self.dir / "qemu.log", "ab") as log:
-            self.process = subprocess.Popen(self.command_line(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.process = subprocess.Popen(self.command_line(incoming), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=self.detached,
                                             preexec_fn=None if self.detached else _die_with_parent)
         (self.dir / "pid").write_text(f"{self.process.pid}\n", encoding="ascii")

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
 import moult  # noqa: E402
+import saved  # noqa: E402
 import trees  # noqa: E402
 import vm as vms  # noqa: E402
 
@@ -47,7 +48,7 @@ class Guests:
     def new(self, image="tiny", public_key=b"", tls_port=None, relayed_port=None, **options):
         machine = vms.Vm(image, network=bool(tls_port or relayed_port), **options)
         self.machines.append(machine)
-        machine.start()
+        saved.start(machine)
         settings = "[agent]\nlog-level=debug\n"
         if tls_port or relayed_port:
             # Of user-mode networking, 10.0.2.2 is the host's own loopback.

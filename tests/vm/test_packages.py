@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import moult
+import saved
 import vm as vms
 
 # What the debian image has by hand, and would be the package's.
@@ -90,11 +91,15 @@ def change_a_disks_files(guest):
 
 @pytest.fixture
 def guest(host):
-    with vms.Vm("debian") as machine:
+    machine = vms.Vm("debian")
+    try:
+        saved.start(machine)
         machine.exec("systemctl is-system-running --wait", check=False, timeout=300)
         machine.exec(f"systemctl stop moult-agent; rm -rf {' '.join(BY_HAND)}; systemctl daemon-reload")
         assert machine.exec(OURS).text == ""
         yield machine
+    finally:
+        machine.stop()
 
 
 def test_the_packages_install_work_upgrade_and_go(host, guest, tmp_path):
