@@ -1,42 +1,16 @@
 """Snapshots of a real QEMU's disks: what is in which file, what QEMU has open, and what is left when moultd or QEMU
 is killed at any step. No guest runs in it; the disk is written to through QEMU's own block layer."""
 
-import contextlib
 import json
 import os
 import shutil
-import subprocess
-import time
 
 import pytest
 
-import moult
-import vm as vms
-from disk_machine import Machine, qemu_img
+from disk_machine import qemu_img
+from snapshot_lab import SOAK, add, begin_and_die, create_here as create, held, settled, until
 
-SOAK = bool(os.environ.get("MOULT_SOAK"))
-
-
-@pytest.fixture(params=["drive", "blockdev"])
-def machine(request, tmp_path):
-    m = Machine(tmp_path, request.param).start()
-    yield m
-    if m.process.poll() is None:
-        m.kill()
-
-
-@pytest.fixture
-def host(tmp_path, machine):
-    h = moult.Host(tmp_path / "host")
-    h.start()
-    h.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-    yield h
-    h.stop()
-
-
-def create(host, name, *more):
-    """It stays on this host: what is in a store is merged by itself, and each layer's file is looked at here."""
-    return host.json("snapshot", "create", "web-1", "--name", name, "--no-upload", *more)["result"]
+KINDS = ("drive", "blockdev")
 
 
 def test_each_layer_holds_what_was_there_and_the_path_always_names_the_top(host, machine):
@@ -116,33 +90,23 @@ POINTS = ("snapshot-make", "layer-made", "snapshot-place", "layer-place", "layer
           "snapshot-switch", "snapshot-switched", "snapshot-go-on")
 
 
-def settled(host):
-    """The states of all snapshot jobs, once all have ended."""
-    deadline = vms.Deadline(120, "the end of all snapshot jobs")
-    while True:
-        jobs = host.json("jobs", "list") if False else host.json("jobs", "--all")
-        jobs = jobs if isinstance(jobs, list) else jobs["operations"]
-        if all(j["final"] for j in jobs):
-            return [j for j in jobs if j["kind"] == "snapshot-create"]
-        deadline.left()
+def die_in(host, name):
+    return begin_and_die(host, "snapshot", "create", "web-1", "--name", name, "--no-upload")
 
 
-def test_a_vm_that_stands_is_not_continued_before_its_path_is_right(tmp_path, machine):
+def test_a_vm_that_stands_is_not_continued_before_its_path_is_right(new_host, machine):
     """Killed right after the first switch, and the disk's directory is not what it was: nothing is done on a guess."""
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start({"MOULT_FAULT": "snapshot-switched=kill"})
-    host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
+    add(host, machine)
     machine.write(0, 1)
     reference = dict(machine.written)
-    assert begin_and_die(host, "one")
+    assert die_in(host, "one")
     assert not machine.running()
     hidden = machine.dir / "hidden"
     os.rename(machine.disk, hidden)
     host.start()
-    deadline = vms.Deadline(60, "a look at the disk")
-    while "snapshot-unsettled" not in host.log_text(100000):
-        deadline.left()
-        time.sleep(0.05)
+    until(lambda: "snapshot-unsettled" in host.log_text(100000), "a look at the disk", host)
     assert not machine.running()
     code, _, err = host.run("vm", "remove", "web-1")
     assert code != 0 and "a snapshot of VM" in err
@@ -155,59 +119,43 @@ def test_a_vm_that_stands_is_not_continued_before_its_path_is_right(tmp_path, ma
     machine.expect(machine.dir / snapshot["disks"][0]["layer"], reference)
     machine.kill()
     machine.expect(machine.disk, machine.written)
-    host.stop()
 
 
-def test_a_vm_that_is_started_anew_between_switch_and_path_loses_nothing(tmp_path):
+def test_a_vm_that_is_started_anew_between_switch_and_path_loses_nothing(tmp_path, new_host, machine):
     """At the first snapshot the path is still the old top's when QEMU has the new one: a QEMU that was started from it writes there.
     (The model of tests/spin found it.)"""
-    (tmp_path / "vm").mkdir()
-    machine = Machine(tmp_path / "vm", "blockdev").start()
-    hold = tmp_path / "hold"
-    host = moult.Host(tmp_path / "host")
-    try:
-        host.start({"MOULT_FAULT": "snapshot-switched=hold", "MOULT_FAULT_HOLD": str(hold)})
-        host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-        machine.write(0, 1)
-        command = host.spawn("snapshot", "create", "web-1", "--name", "one")
-        deadline = vms.Deadline(60, "the moment after the switch")
-        while not hold.exists():
-            deadline.left()
-            time.sleep(0.02)
-        machine.kill()
-        machine.start()
-        machine.write(1, 2)
-        hold.unlink()
-        command.wait(120)
-        settled(host)
-        machine.write(2, 3)
-        machine.expect(machine.disk, machine.written)
-        assert "one" not in [s["name"] for s in host.json("snapshot", "list")], "what it is would have been written to"
-        machine.kill()
-        machine.expect(machine.disk, machine.written)
-    finally:
-        host.stop()
-        if machine.process.poll() is None:
-            machine.kill()
+    if machine.kind == "drive" and not SOAK:
+        pytest.skip("only with --soak; of the other kind in every run")
+    host, hold = new_host, tmp_path / "hold"
+    host.start({"MOULT_FAULT": "snapshot-switched=hold", "MOULT_FAULT_HOLD": str(hold)})
+    add(host, machine)
+    machine.write(0, 1)
+    command = held(host, hold, "snapshot", "create", "web-1", "--name", "one")
+    machine.kill()
+    machine.start()
+    machine.write(1, 2)
+    hold.unlink()
+    command.wait(120)
+    settled(host)
+    machine.write(2, 3)
+    machine.expect(machine.disk, machine.written)
+    assert "one" not in [s["name"] for s in host.json("snapshot", "list")], "what it is would have been written to"
+    machine.kill()
+    machine.expect(machine.disk, machine.written)
 
 
-def test_a_vm_that_is_started_anew_in_the_middle_loses_nothing(tmp_path, machine):
+def test_a_vm_that_is_started_anew_in_the_middle_loses_nothing(tmp_path, new_host, machine):
     """QEMU ends when its path is the new top's already, and is started from there before the switch is asked for."""
-    hold = tmp_path / "hold"
-    host = moult.Host(tmp_path / "host")
+    host, hold = new_host, tmp_path / "hold"
     host.start()
-    host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
+    add(host, machine)
     machine.write(0, 1)
     create(host, "one")
     machine.write(1, 2)
     reference = dict(machine.written)
     host.kill()
     host.start({"MOULT_FAULT": "snapshot-switch=hold", "MOULT_FAULT_HOLD": str(hold)})
-    command = host.spawn("snapshot", "create", "web-1", "--name", "two", "--no-upload")
-    deadline = vms.Deadline(60, "the moment before the switch")
-    while not hold.exists():
-        deadline.left()
-        time.sleep(0.02)
+    command = held(host, hold, "snapshot", "create", "web-1", "--name", "two", "--no-upload")
     machine.kill()
     machine.start()
     machine.write(2, 3)
@@ -221,43 +169,20 @@ def test_a_vm_that_is_started_anew_in_the_middle_loses_nothing(tmp_path, machine
     machine.write(3, 4)
     machine.kill()
     machine.expect(machine.disk, machine.written)
-    host.stop()
-
-
-def begin_and_die(host, name):
-    """Begins a snapshot; whether moultd was killed in it, or it came to its end."""
-    command = host.spawn("snapshot", "create", "web-1", "--name", name, "--no-upload")
-    deadline = vms.Deadline(60, "the end of moultd, or of a snapshot")
-    while host.process.poll() is None:
-        deadline.left()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            command.wait(0.1)
-            return host.process.poll() is not None
-    command.kill()  # it waits for a moultd that comes back
-    command.wait()
-    return True
 
 
 @pytest.mark.parametrize("qemu_dies", [False, True], ids=["qemu-lives", "qemu-dies"])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
-def test_killed_at_each_point(tmp_path, machine, first, qemu_dies):
+def test_killed_at_each_point(new_host, machine, first, qemu_dies):
     if (machine.kind == "blockdev" or first == qemu_dies) and not SOAK:
         pytest.skip("only with --soak; of the other kind, the other way about, in every run")
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
-    host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
+    add(host, machine)
     counts = {"taken": 0, "went back": 0}
     points = 0
     for point in POINTS:
-        # From the start again, so that the chain does not grow too long.
-        if machine.process.poll() is None:
-            machine.kill()
-        for name in machine.layers():
-            (machine.dir / name).unlink()
-        machine.disk.unlink()
-        qemu_img("create", "-q", "-f", "qcow2", "-b", machine.base, "-F", "qcow2", machine.disk)
-        machine.written = {8: 9}
-        machine.start()
+        machine.renew().start()  # so that the chain does not grow too long
         machine.write(0, 1)
         if not first:
             create(host, f"{point}-before")
@@ -265,7 +190,7 @@ def test_killed_at_each_point(tmp_path, machine, first, qemu_dies):
         host.kill()
         host.start({"MOULT_FAULT": f"{point}=kill"})
         reference = dict(machine.written)
-        reached = begin_and_die(host, point)
+        reached = die_in(host, point)
         points += reached
         if qemu_dies:
             machine.kill()
@@ -292,4 +217,3 @@ def test_killed_at_each_point(tmp_path, machine, first, qemu_dies):
         machine.expect(machine.disk, machine.written)
     print(f"killed at {points} of {len(POINTS)} points: {counts}")
     assert points >= 8 and counts["taken"] > 0 and counts["went back"] > 0
-    host.stop()

@@ -8,9 +8,8 @@ import sqlite3
 import moult
 import vm as vms
 from disk_machine import SIZE, MIB, Machine, qemu_img
+from snapshot_lab import SEED, SOAK, add
 
-SOAK = bool(os.environ.get("MOULT_SOAK"))
-SEED = int(os.environ.get("MOULT_SEED", "1"))
 ROUNDS = 100 if SOAK else 4
 POINTS = ("snapshot-make", "snapshot-place", "snapshot-switch", "layer-made", "layer-placed", "snapshot-layer-up", "snapshot-manifest", "share-chunk-put",
           "merge-copy", "merge-recorded", "merge-swept", "rollback-make", "rollback-place", "layer-place")
@@ -23,7 +22,7 @@ class Campaign:
         self.machine = Machine(directory, "blockdev").start()
         self.host = moult.Host(directory / "host")
         self.host.start()
-        self.host.moult("vm", "add", "web-1", "--qmp", self.machine.qmp_socket, "--agent", self.machine.no_agent)
+        add(self.host, self.machine)
         self.references = {}
         self.kills = 0
         self.directory = directory

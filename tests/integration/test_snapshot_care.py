@@ -1,51 +1,15 @@
 """Care of restore points: are they sound. A real QEMU without a guest; the store is a directory."""
 
-import contextlib
 import json
 import pathlib
-import sqlite3
 import subprocess
-import time
 
 import pytest
 
-import moult
-import vm as vms
-from disk_machine import Machine
+from snapshot_lab import create, objects, rows, until, wait_jobs
 
+OPTIONS = ("--merge-after-upload", "no")  # what is in which file is a test's to say
 REFUSED, CORRUPT, NO_SPACE, CANCELLED = 4, 13, 10, 12
-
-
-@pytest.fixture
-def machine(tmp_path):
-    m = Machine(tmp_path, "blockdev").start()
-    yield m
-    if m.process.poll() is None:
-        m.kill()
-
-
-@pytest.fixture
-def host(tmp_path, machine):
-    # What is in which file is a test's to say.
-    h = moult.Host(tmp_path / "host", options=("--merge-after-upload", "no"))
-    h.start()
-    h.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-    yield h
-    h.stop()
-
-
-def objects(host, kind):
-    return sorted(p for p in (pathlib.Path(host.state) / "objects" / kind).rglob("*") if p.is_file())
-
-
-def create(host, name, *words):
-    return host.json("snapshot", "create", "web-1", "--name", name, *words)["result"]
-
-
-def wait_jobs(host):
-    while jobs := host.json("jobs"):
-        for job in jobs:
-            host.run("jobs", "wait", job["id"])
 
 
 @pytest.fixture
@@ -209,10 +173,7 @@ def test_one_that_is_interrupted_leaves_nothing_and_is_begun_anew(host, two, tmp
         assert [j["state"] for j in host.json("jobs", "--all") if j["kind"] == "snapshot-verify"] == ["succeeded"]
     else:
         job = host.json(*words, "--detach")
-        deadline = vms.Deadline(60, "the comparison")
-        while not held.exists():
-            deadline.left()
-            time.sleep(0.02)
+        until(held.exists, "the comparison", host)
         host.moult("jobs", "cancel", job["id"])
         held.unlink()
         code, _, _ = host.run("jobs", "wait", job["id"])
@@ -220,20 +181,8 @@ def test_one_that_is_interrupted_leaves_nothing_and_is_begun_anew(host, two, tmp
     assert list(scratch.iterdir()) == []
 
 
-def rows(host, sql):
-    with contextlib.closing(sqlite3.connect(f"file:{host.state}/catalogue.db?mode=ro", uri=True)) as db:
-        return db.execute(sql).fetchall()
-
-
 def names(host):
     return [s["name"] for s in host.json("snapshot", "list", "web-1")]
-
-
-def until(condition, what):
-    deadline = vms.Deadline(60, what)
-    while not condition():
-        deadline.left()
-        time.sleep(0.02)  # nobody announces a file that has gone
 
 
 def export(host, machine, name, want):

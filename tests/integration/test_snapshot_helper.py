@@ -11,7 +11,7 @@ import time
 import pytest
 
 import moult
-import test_snapshot as lab
+import snapshot_lab as lab
 import vm as vms
 from disk_machine import MIB, SIZE, Machine, qemu_img, qemu_io
 
@@ -118,7 +118,7 @@ def helper(place, machine):
 def host(place, machine, helper):
     h = moult.Host(place / "host", options=("--disk-helper", helper.socket, "--shared-store", "none"), user=MOULTD_USER)
     h.start()
-    h.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
+    lab.add(h, machine)
     yield h
     h.stop()
 
@@ -133,7 +133,7 @@ def test_a_snapshot_of_a_disk_of_somebody_elses(host, machine, helper):
     references = []
     for n, name in enumerate(("one", "two")):
         references.append(dict(machine.written))
-        assert lab.create(host, name)["state"] == "taken"
+        assert lab.create_here(host, name)["state"] == "taken"
         assert machine.running() and machine.chain_length() == n + 3
         machine.write(n + 1, n + 2)
     for s, reference in zip(reversed(host.json("snapshot", "list", "web-1")), references):
@@ -166,15 +166,15 @@ def test_without_it_or_where_it_may_not_nothing_changes_and_it_is_said_what_to_d
     assert all(j["final"] for j in host.json("jobs", "--all"))
     assert host.json("snapshot", "list", "web-1") == []
     helper.start()
-    lab.create(host, "one")
+    lab.create_here(host, "one")
 
 
 def test_a_moultd_that_may_do_it_asks_nobody(place, machine, helper):
     """One of the disks' owner; its helper is never asked."""
     h = moult.Host(place / "own", options=("--disk-helper", helper.socket, "--shared-store", "none"), user=QEMU_USER)
     with h:
-        h.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-        lab.create(h, "one")
+        lab.add(h, machine)
+        lab.create_here(h, "one")
     assert helper.said() == ""
 
 
@@ -201,11 +201,11 @@ def test_it_needs_no_more_than_it_is_given(machine, helper, host, place):
 
 def test_a_vm_that_is_off_is_copied_by_it_killed_or_given_up_or_not(host, machine, helper):
     machine.write(0, 1)
-    lab.create(host, "one")
+    lab.create_here(host, "one")
     machine.write(1, 2)
     machine.kill()
     helper.fault.write_text("layer-copying=kill")  # and asked again
-    taken = lab.create(host, "off")
+    taken = lab.create_here(host, "off")
     assert not helper.fault.exists() and "the top was copied" in helper.said()
     copy = machine.dir / taken["disks"][0]["layer"]
     machine.expect(copy, machine.written)
@@ -234,11 +234,11 @@ POINTS = ("layer-made", "layer-place", "layer-placed")
 def test_one_that_is_killed_is_asked_again(host, machine, helper, point, first):
     machine.write(0, 1)
     if not first:
-        lab.create(host, "before")
+        lab.create_here(host, "before")
         machine.write(1, 2)
     reference = dict(machine.written)
     helper.fault.write_text(f"{point}=kill")
-    taken = lab.create(host, "one")
+    taken = lab.create_here(host, "one")
     assert not helper.fault.exists()
     machine.write(2, 3)
     machine.expect(machine.dir / taken["disks"][0]["layer"], reference)
@@ -250,7 +250,7 @@ def test_one_that_is_killed_is_asked_again(host, machine, helper, point, first):
 def test_moultd_settles_when_it_is_killed_and_gone(host, machine, helper, point, place):
     """It dies, and nobody starts it again for a while: moultd knows that it knows nothing, and settles later."""
     machine.write(0, 1)
-    lab.create(host, "before")
+    lab.create_here(host, "before")
     reference = dict(machine.written)
     program = helper.program.read_text()
     once = program.replace("exec setpriv", f"MOULT_FAULT={point}=kill; export MOULT_FAULT\necho >>{place}/helper/died\nexec setpriv")
@@ -279,7 +279,7 @@ def test_moultd_settles_when_it_is_killed_and_gone(host, machine, helper, point,
 def test_the_next_moultd_does_not_look_before_the_last_ones_helper_has_ended(host, machine, helper):
     """moultd is killed while its moult-disks is about to give the disk's path away; it does that when the next moultd asks already."""
     machine.write(0, 1)
-    lab.create(host, "before")
+    lab.create_here(host, "before")
     helper.fault.write_text("layer-place=hold")
     command = host.spawn("snapshot", "create", "web-1", "--name", "one")
     deadline = vms.Deadline(60, "a moult-disks that holds")
@@ -329,7 +329,7 @@ def qemu_nbds(machine):
 
 def test_a_layer_is_read_while_the_vm_runs(host, machine, helper):
     machine.write(0, 1)
-    layer = machine.dir / lab.create(host, "one")["disks"][0]["layer"]
+    layer = machine.dir / lab.create_here(host, "one")["disks"][0]["layer"]
     machine.write(0, 2)
     chain = (f"{layer}:qcow2", f"{machine.base}:qcow2")
     assert said(disk_cat(helper, "read", 0, 4096, *chain)) == (0, b"\1" * 4096, "")
@@ -345,7 +345,7 @@ def test_a_layer_is_read_while_the_vm_runs(host, machine, helper):
 
 
 def test_a_layer_of_nobodys_is_written(host, machine, helper):
-    lab.create(host, "one")
+    lab.create_here(host, "one")
     made = machine.dir / f"{machine.disk.name}.moult-01HF7YBKBWB2NZVZDMR1TRA8XA-0.layer"
     qemu_img("create", "-q", "-f", "qcow2", made, str(SIZE))
     os.chown(made, QEMU_USER, QEMU_USER)
@@ -357,7 +357,7 @@ def test_a_layer_of_nobodys_is_written(host, machine, helper):
 
 def test_its_qemu_nbd_has_one_capability_and_ends_with_moultd_or_moult_disks(host, machine, helper, place):
     machine.write(0, 1)
-    layer = machine.dir / lab.create(host, "one")["disks"][0]["layer"]
+    layer = machine.dir / lab.create_here(host, "one")["disks"][0]["layer"]
     hold = place / "host/hold"
     for end in ("moultd", "moult-disks", "nobody"):
         reader = disk_cat(helper, "read", 0, 16, f"{layer}:qcow2", f"{machine.base}:qcow2", hold=hold)

@@ -11,6 +11,7 @@ import libvirt
 import moult
 import vm as vms
 from disk_machine import MIB, SIZE, Machine, qemu_img, qemu_io
+from snapshot_lab import create_here as create
 
 PORT = "<controller type='pci' index='{}' model='pcie-root-port'/>"
 DISK = """<disk type='file' device='disk'><driver name='qemu' type='{format}' discard='unmap'/><source file='{file}'/>
@@ -120,10 +121,6 @@ def host(tmp_path, machine):
     with moult.Host(tmp_path / "host") as h:
         add(h, machine)
         yield h
-
-
-def create(host, name, *more):
-    return host.json("snapshot", "create", "web-1", "--name", name, "--no-upload", *more)["result"]
 
 
 def prepare(host, machine):

@@ -1,58 +1,22 @@
 """History and the layer above it become one file, below a QEMU that goes on: what is in which file, how long the chain is, and what is left
 when moultd or QEMU is killed at any step. No guest runs in it; the disk is written to through QEMU's own block layer."""
 
-import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import threading
-import time
 
 import pytest
 
-import moult
 import vm as vms
-from disk_machine import SIZE, Machine, qemu_img, qemu_io
+from disk_machine import SIZE, qemu_img, qemu_io
+from snapshot_lab import SOAK, add, begin_and_die, create_here as create, held, rows, settled, until, wait_jobs
 
-SOAK = bool(os.environ.get("MOULT_SOAK"))
-
-
-@pytest.fixture(params=["drive", "blockdev"])
-def machine(request, tmp_path):
-    m = Machine(tmp_path, request.param).start()
-    yield m
-    if m.process.poll() is None:
-        m.kill()
-
-
-@pytest.fixture
-def host(tmp_path, machine):
-    h = moult.Host(tmp_path / "host")
-    h.start()
-    add(h, machine)
-    yield h
-    h.stop()
-
-
-def add(host, machine):
-    host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-
-
-def create(host, name):
-    """It stays on this host: what is in a store is not kept here."""
-    return host.json("snapshot", "create", "web-1", "--no-upload", "--name", name)["result"]
+KINDS = ("drive", "blockdev")
 
 
 def merge(host):
     return host.json("snapshot", "merge", "web-1")["result"]["merged"]
-
-
-def rows(host, sql, *values):
-    with contextlib.closing(sqlite3.connect(host.state / "catalogue.db")) as db:
-        found = db.execute(sql, values).fetchall()
-        db.commit()
-        return found
 
 
 def layer_files(host):
@@ -70,11 +34,11 @@ def check(machine, name):
 
 def swept(host, machine, want):
     """Files go after the job has ended."""
-    deadline = vms.Deadline(60, f"only {want} to be left")
-    while set(machine.layers()) != set(want):
-        assert host.process.poll() is None
-        deadline.left()
-        time.sleep(0.02)  # nobody announces a removed file
+    until(lambda: set(machine.layers()) == set(want), f"only {want} to be left", host)
+
+
+def top_of(machine):
+    return next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))
 
 
 def two_layers(host, machine):
@@ -95,7 +59,7 @@ def two_layers(host, machine):
 def test_two_become_one_and_no_restore_point_is_lost(host, machine):
     references = two_layers(host, machine)
     history, layer = layer_files(host)
-    top = next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))
+    top = top_of(machine)
     assert machine.chain_length() == 4
     assert merge(host) == 1
     first, merged = layer_files(host)
@@ -145,7 +109,7 @@ def test_what_is_uploaded_goes(host, machine):
     references = two_layers(host, machine)
     history = layer_files(host)[0]
     assert merge(host) == 1
-    merged, top = layer_files(host)[1], next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))
+    merged, top = layer_files(host)[1], top_of(machine)
     swept(host, machine, [history, merged, top])
     # Only the older one: the younger one is read against it when it is uploaded.
     for name, left in ((0, [history, merged, top]), (1, [merged, top])):
@@ -156,10 +120,7 @@ def test_what_is_uploaded_goes(host, machine):
         host.moult("status")
         swept(host, machine, left)
     assert layer_files(host) == [None, merged]
-    deadline = vms.Deadline(60, "the merge to be forgotten")
-    while rows(host, "SELECT * FROM merges"):  # after its last file has gone
-        deadline.left()
-        time.sleep(0.02)
+    until(lambda: not rows(host, "SELECT * FROM merges"), "the merge to be forgotten")  # after its last file has gone
     machine.expect(machine.dir / merged, references[1])
     machine.expect(machine.disk, machine.written)
     machine.kill()
@@ -182,13 +143,13 @@ class Watcher(threading.Thread):
             self.looks += 1
 
 
-def test_many_in_a_row_never_have_more_than_four_files(tmp_path, machine):
+def test_many_in_a_row_never_have_more_than_four_files(machine, new_host):
     count = 50 if SOAK else 12
     machine.kill()
     machine.third = f"{machine.sockets.name}/third"
     machine.more = ["-qmp", f"unix:{machine.third},server=on,wait=off"]
     machine.start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
     add(host, machine)
     watcher = Watcher(machine)
@@ -208,7 +169,7 @@ def test_many_in_a_row_never_have_more_than_four_files(tmp_path, machine):
     for name, reference in zip(files, references):
         machine.expect(machine.dir / name, reference)
         check(machine, name)
-    top = next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))
+    top = top_of(machine)
     swept(host, machine, [*files, top])
     machine.kill()
     machine.expect(machine.disk, machine.written)
@@ -219,17 +180,16 @@ def test_many_in_a_row_never_have_more_than_four_files(tmp_path, machine):
     host.start()
     swept(host, machine, [*files[-2:], top])
     machine.expect(machine.disk, machine.written)
-    host.stop()
 
 
-def test_a_raw_disk_becomes_qcow2_and_a_grown_one_stays_grown(tmp_path):
-    machine = Machine(tmp_path, "blockdev")
+def test_a_raw_disk_becomes_qcow2_and_a_grown_one_stays_grown(new_host, new_machine):
+    machine = new_machine
     machine.disk.unlink()
     qemu_img("create", "-q", "-f", "raw", machine.disk, str(SIZE))
     machine.format = "raw"
     machine.written = {}
     machine.start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
     add(host, machine)
     machine.write(0, 1)
@@ -249,16 +209,15 @@ def test_a_raw_disk_becomes_qcow2_and_a_grown_one_stays_grown(tmp_path):
     assert raw.stat().st_size == SIZE
     machine.kill()
     qemu_io(machine.disk, "read -q -P 5 20M 1M", "read -q -P 6 21M 1M", options=("-r", "-U"))
-    host.stop()
 
 
-def test_a_disk_that_is_smaller_than_its_base_shows_zeros_where_it_grew(tmp_path):
-    machine = Machine(tmp_path, "blockdev")
+def test_a_disk_that_is_smaller_than_its_base_shows_zeros_where_it_grew(new_host, new_machine):
+    machine = new_machine
     machine.disk.unlink()
     qemu_img("create", "-q", "-f", "qcow2", "-b", machine.base, "-F", "qcow2", machine.disk, "4M")
     machine.written = {}  # the base's data at 8 MiB are beyond its end
     machine.start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
     add(host, machine)
     machine.write(0, 1)
@@ -271,7 +230,6 @@ def test_a_disk_that_is_smaller_than_its_base_shows_zeros_where_it_grew(tmp_path
     machine.expect(machine.dir / layer_files(host)[1], reference)
     machine.expect(machine.disk, machine.written)
     machine.kill()
-    host.stop()
 
 
 def test_refusals_touch_nothing(tmp_path, host, machine):
@@ -303,15 +261,16 @@ def test_refusals_touch_nothing(tmp_path, host, machine):
         machine.expect(machine.dir / name, reference)
 
 
-def test_a_base_of_many_files_leaves_no_room(tmp_path):
-    machine = Machine(tmp_path, "drive")
+def test_a_base_of_many_files_leaves_no_room(new_host, new_machine):
+    new_machine.kind = "drive"
+    machine = new_machine
     for n in range(2):
         name = machine.dir / f"deep-{n}.qcow2"
         qemu_img("create", "-q", "-f", "qcow2", "-b", machine.base, "-F", "qcow2", name)
         machine.base = name
     qemu_img("rebase", "-u", "-f", "qcow2", "-b", machine.base, "-F", "qcow2", machine.disk)
     machine.start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
     add(host, machine)
     before = machine.layers()
@@ -319,12 +278,11 @@ def test_a_base_of_many_files_leaves_no_room(tmp_path):
     assert code != 0 and "more than 4 files" in err
     assert machine.layers() == before and machine.running()
     machine.kill()
-    host.stop()
 
 
 @pytest.mark.parametrize("fault", ["merge-copy=enospc", "merge-copy=eio"])
-def test_no_space_takes_nothing_from_the_vm(tmp_path, machine, fault):
-    host = moult.Host(tmp_path / "host")
+def test_no_space_takes_nothing_from_the_vm(machine, fault, new_host):
+    host = new_host
     host.start({"MOULT_FAULT": fault})
     add(host, machine)
     two_layers(host, machine)
@@ -338,30 +296,22 @@ def test_no_space_takes_nothing_from_the_vm(tmp_path, machine, fault):
     assert machine.chain_length() == 4
     machine.kill()
     machine.expect(machine.disk, machine.written)
-    host.stop()
 
 
 POINTS = ("merge-make", "merge-copy", "merge-copied", "merge-compared", "merge-add", "merge-reopen", "merge-header", "merge-record",
           "merge-recorded", "merge-sweep", "merge-swept")
 
 
-def begin_and_die(host):
-    """Whether moultd was killed in a merge (or right after it)."""
-    command = host.spawn("snapshot", "merge", "web-1")
-    deadline = vms.Deadline(60, "the end of moultd")
-    while host.process.poll() is None:
-        deadline.left()
-        time.sleep(0.02)
-    command.kill()  # it waits for a moultd that comes back
-    command.wait()
+def die_in_a_merge(host):
+    assert begin_and_die(host, "snapshot", "merge", "web-1")
 
 
-def test_somebody_else_who_changes_the_chain_is_left_alone(tmp_path, machine):
-    host = moult.Host(tmp_path / "host")
+def test_somebody_else_who_changes_the_chain_is_left_alone(machine, new_host):
+    host = new_host
     host.start({"MOULT_FAULT": "merge-add=kill"})
     add(host, machine)
     two_layers(host, machine)
-    begin_and_die(host)
+    die_in_a_merge(host)
     before = machine.layers()
     node = machine.drive()["inserted"]["node-name"]
     machine.qmp.command("blockdev-snapshot-sync", **{"node-name": node, "snapshot-node-name": "theirs",
@@ -373,43 +323,35 @@ def test_somebody_else_who_changes_the_chain_is_left_alone(tmp_path, machine):
     machine.write(7, 7)
     machine.kill()
     machine.expect(machine.dir / "theirs.qcow2", machine.written)
-    host.stop()
 
 
 def jobs_of(host):
-    deadline = vms.Deadline(120, "the end of all jobs")
-    while True:
-        jobs = host.json("jobs", "--all")
-        jobs = jobs if isinstance(jobs, list) else jobs["operations"]
-        if all(j["final"] for j in jobs):
-            return [j for j in jobs if j["kind"] == "snapshot-merge"]
-        deadline.left()
+    return settled(host, "snapshot-merge")
+
+
+def begin_anew(host, machine, fault):
+    """A disk without layers, and a moultd that knows nothing and has @fault before it."""
+    host.stop()
+    shutil.rmtree(host.state, ignore_errors=True)
+    machine.renew().start()
+    host.start({"MOULT_FAULT": fault})
+    add(host, machine)
 
 
 @pytest.mark.parametrize("qemu_dies", [False, True], ids=["qemu-lives", "qemu-dies"])
 @pytest.mark.parametrize("uploaded", [False, True], ids=["kept", "uploaded"])
-def test_killed_at_each_point(tmp_path, machine, uploaded, qemu_dies):
+def test_killed_at_each_point(machine, uploaded, qemu_dies, new_host):
     if (machine.kind == "blockdev" or uploaded != qemu_dies) and not SOAK:
         pytest.skip("only with --soak; of the other kind, the other way about, in every run")
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     for point in POINTS:
-        if machine.process.poll() is None:
-            machine.kill()
-        for name in machine.layers():
-            (machine.dir / name).unlink()
-        machine.disk.unlink()
-        shutil.rmtree(host.state, ignore_errors=True)
-        qemu_img("create", "-q", "-f", "qcow2", "-b", machine.base, "-F", "qcow2", machine.disk)
-        machine.written = {8: 9}
-        machine.start()
-        host.start({"MOULT_FAULT": f"{point}=kill"})
-        add(host, machine)
+        begin_anew(host, machine, f"{point}=kill")
         references = two_layers(host, machine)
-        top = next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))
+        top = top_of(machine)
         if uploaded:
             rows(host, "UPDATE layers SET uploaded = 7 WHERE vm = 'web-1'")
             rows(host, "UPDATE snapshots SET uploaded = 7")
-        begin_and_die(host)
+        die_in_a_merge(host)
         machine.write(4, 4)
         if qemu_dies:
             machine.kill()
@@ -433,58 +375,47 @@ def test_killed_at_each_point(tmp_path, machine, uploaded, qemu_dies):
         assert not [f for f in machine.node_files() if ".moult-" in f and f.rsplit("/", 1)[1] not in (files[1], top)], point
         machine.kill()
         machine.expect(machine.disk, machine.written)
-        host.stop()
 
 
-def test_a_vm_that_is_off_when_moultd_comes_back_stays_whole(tmp_path, machine):
+def test_a_vm_that_is_off_when_moultd_comes_back_stays_whole(new_host, machine):
     """It goes on without a QEMU: there the header alone says on what the top stands."""
     if machine.kind == "blockdev" and not SOAK:
         pytest.skip("only with --soak; of the other kind in every run")
-    ended = {}
+    host, ended = new_host, {}
     for point in ("merge-copied", "merge-reopen", "merge-header", "merge-record"):
-        directory = tmp_path / point
-        directory.mkdir()
-        m = Machine(directory, machine.kind).start()
-        host = moult.Host(directory / "host")
-        host.start({"MOULT_FAULT": f"{point}=kill"})
-        add(host, m)
-        references = two_layers(host, m)
-        top = next(n for n in m.layers() if os.path.samefile(m.dir / n, m.disk))
-        begin_and_die(host)
-        m.kill()
+        begin_anew(host, machine, f"{point}=kill")
+        references = two_layers(host, machine)
+        top = top_of(machine)
+        die_in_a_merge(host)
+        machine.kill()
         host.start()
         [job] = jobs_of(host)
         ended[point] = job["state"]
         files = layer_files(host)
-        swept(host, m, [*files, top])
+        swept(host, machine, [*files, top])
         for name, reference in zip(files, references):
-            m.expect(m.dir / name, reference)
-        m.expect(m.disk, m.written)
-        m.start()
-        assert m.chain_length() == 3
-        m.kill()
-        host.stop()
+            machine.expect(machine.dir / name, reference)
+        machine.expect(machine.disk, machine.written)
+        machine.start()
+        assert machine.chain_length() == 3
     assert set(ended.values()) == {"succeeded"}
 
 
 def upload(host, name):
     """Takes a snapshot, and waits for its upload and what that has begun."""
     host.moult("snapshot", "create", "web-1", "--name", name)
-    while jobs := host.json("jobs"):
-        for job in jobs:
-            host.run("jobs", "wait", job["id"])
+    wait_jobs(host)
 
 
-def one_machine(tmp_path, options=(), fault=None, **more):
-    machine = Machine(tmp_path, "blockdev").start()
-    host = moult.Host(tmp_path / "host", options=options)
+def started(host, machine, fault=None, **more):
+    machine.start()
     host.start(({"MOULT_FAULT": fault} if fault else {}) | more)
     add(host, machine)
     return machine, host
 
 
-def test_after_an_upload_it_begins_by_itself(tmp_path):
-    machine, host = one_machine(tmp_path, fault="merge-room=enospc")
+def test_after_an_upload_it_begins_by_itself(tmp_path, new_host, new_machine):
+    machine, host = started(new_host, new_machine, fault="merge-room=enospc")
     references = {}
     for n, name in enumerate(("one", "two", "three", "four")):
         machine.write(n, n + 1)
@@ -496,7 +427,7 @@ def test_after_an_upload_it_begins_by_itself(tmp_path):
     ended = [j["state"] for j in jobs_of(host)]
     assert sorted(ended) == ["failed", "succeeded", "succeeded"] and "is not merged now" in host.log_text(100000)
     assert all(s["uploaded"] for s in host.json("snapshot", "list", "web-1"))
-    swept(host, machine, [layer_files(host)[-1], next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))])
+    swept(host, machine, [layer_files(host)[-1], top_of(machine)])
     for name, reference in references.items():
         host.moult("snapshot", "export", "web-1", name, "--output", tmp_path / f"{name}.qcow2")
         machine.expect(tmp_path / f"{name}.qcow2", reference)
@@ -510,8 +441,9 @@ def test_after_an_upload_it_begins_by_itself(tmp_path):
     host.stop()
 
 
-def test_an_operator_who_wants_none_has_none(tmp_path):
-    machine, host = one_machine(tmp_path, options=("--merge-after-upload", "no"))
+@pytest.mark.parametrize("new_host", [("--merge-after-upload", "no")], indirect=True, ids=[""])
+def test_an_operator_who_wants_none_has_none(new_host, new_machine):
+    machine, host = started(new_host, new_machine)
     upload(host, "one")
     upload(host, "two")
     assert machine.chain_length() == 4 and jobs_of(host) == []
@@ -520,23 +452,17 @@ def test_an_operator_who_wants_none_has_none(tmp_path):
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["goes-on", "moultd-dies"])
-def test_who_comes_while_one_runs_waits_for_it(tmp_path, dies):
+def test_who_comes_while_one_runs_waits_for_it(tmp_path, new_host, new_machine, dies):
     hold = tmp_path / "hold"
-    machine, host = one_machine(tmp_path, fault="merge-copied=hold", MOULT_FAULT_HOLD=str(hold))
+    machine, host = started(new_host, new_machine, fault="merge-copied=hold", MOULT_FAULT_HOLD=str(hold))
     machine.write(0, 1)
     upload(host, "one")
     machine.write(1, 2)
     host.moult("snapshot", "create", "web-1", "--name", "two")
-    deadline = vms.Deadline(60, "the merge after the upload")
-    while not hold.exists():
-        deadline.left()
-        time.sleep(0.02)
+    until(hold.exists, "the merge after the upload", host)
     machine.write(2, 3)
     commands = [host.spawn("snapshot", "create", "web-1", "--name", name) for name in ("three", "four", "five")]
-    deadline = vms.Deadline(60, "three that wait")
-    while host.log_text(100000).count("snapshot-waits") < 3:
-        deadline.left()
-        time.sleep(0.02)
+    until(lambda: host.log_text(100000).count("snapshot-waits") >= 3, "three that wait", host)
     queued = [j for j in host.json("jobs") if j["kind"] == "snapshot-create"]
     host.moult("jobs", "cancel", queued[1]["id"])  # "four", or whichever came second
     if dies:
@@ -557,7 +483,7 @@ def test_who_comes_while_one_runs_waits_for_it(tmp_path, dies):
 
 def off_with_two_layers(host, machine):
     references = two_layers(host, machine)
-    top = next(n for n in machine.layers() if os.path.samefile(machine.dir / n, machine.disk))
+    top = top_of(machine)
     machine.kill()
     return references, top
 
@@ -573,9 +499,10 @@ def check_merged(host, machine, references, top):
     check(machine, top)
 
 
-def test_the_history_of_a_vm_that_is_off(tmp_path):
-    machine = Machine(tmp_path, "drive").start()
-    host = moult.Host(tmp_path / "host")
+def test_the_history_of_a_vm_that_is_off(tmp_path, new_host, new_machine):
+    new_machine.kind = "drive"
+    machine = new_machine.start()
+    host = new_host
     host.start()
     add(host, machine)
     references, top = off_with_two_layers(host, machine)
@@ -612,21 +539,17 @@ def test_the_history_of_a_vm_that_is_off(tmp_path):
     machine.start()
     assert machine.chain_length() == 3
     machine.kill()
-    host.stop()
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["stays-off", "is-started"])
-def test_killed_at_each_point_while_the_vm_is_off(tmp_path, started):
+def test_killed_at_each_point_while_the_vm_is_off(new_host, new_machine, started):
+    host, machine = new_host, new_machine
+    machine.kind = "drive"
     points = ("merge-make", "merge-copied", "merge-compared", "merge-off", "merge-off-done", "merge-record", "merge-recorded")
     for point in points if SOAK else ("merge-off",) if started else ("merge-off-done",):
-        directory = tmp_path / point
-        directory.mkdir()
-        machine = Machine(directory, "drive").start()
-        host = moult.Host(directory / "host")
-        host.start({"MOULT_FAULT": f"{point}=kill"})
-        add(host, machine)
+        begin_anew(host, machine, f"{point}=kill")
         references, top = off_with_two_layers(host, machine)
-        begin_and_die(host)
+        die_in_a_merge(host)
         machine.expect(machine.disk, machine.written)
         if started:
             machine.start()
@@ -639,24 +562,19 @@ def test_killed_at_each_point_while_the_vm_is_off(tmp_path, started):
             machine.write(9, 9)
             machine.kill()
         check_merged(host, machine, references, top)
-        host.stop()
 
 
 @pytest.mark.parametrize("point", ["merge-copied", "merge-off"])
-def test_a_vm_that_is_started_while_its_history_is_merged(tmp_path, point):
+def test_a_vm_that_is_started_while_its_history_is_merged(tmp_path, point, new_host, new_machine):
     """It goes on below QEMU then."""
     hold = tmp_path / "hold"
-    machine = Machine(tmp_path, "drive").start()
-    host = moult.Host(tmp_path / "host")
+    new_machine.kind = "drive"
+    machine = new_machine.start()
+    host = new_host
     host.start({"MOULT_FAULT": f"{point}=hold", "MOULT_FAULT_HOLD": str(hold)})
     add(host, machine)
     references, top = off_with_two_layers(host, machine)
-    command = host.spawn("snapshot", "merge", "web-1")
-    deadline = vms.Deadline(60, "the held moment")
-    while not hold.exists():
-        assert host.process.poll() is None
-        deadline.left()
-        time.sleep(0.02)  # nobody announces a file
+    command = held(host, hold, "snapshot", "merge", "web-1")
     machine.start()
     machine.write(7, 7)
     hold.unlink()
@@ -667,4 +585,3 @@ def test_a_vm_that_is_started_while_its_history_is_merged(tmp_path, point):
     machine.write(9, 9)
     machine.kill()
     check_merged(host, machine, references, top)
-    host.stop()

@@ -5,59 +5,20 @@ import contextlib
 import os
 import pathlib
 import shutil
-import sqlite3
-import time
 
 import pytest
 
-import moult
-import vm as vms
-from disk_machine import SIZE, Machine, qemu_img, qemu_io
-from test_snapshot import begin_and_die, settled
+from disk_machine import SIZE, qemu_img, qemu_io
+from snapshot_lab import SOAK, add, begin_and_die, create_here as create, held, layer_path, release, rows, settled, wait_jobs
 
-SOAK = bool(os.environ.get("MOULT_SOAK"))
+KINDS = ("drive",)
 WHY = "the VM was off"
-
-
-@pytest.fixture
-def machine(tmp_path):
-    m = Machine(tmp_path, "drive").start()
-    yield m
-    if m.process.poll() is None:
-        m.kill()
-
-
-@pytest.fixture
-def host(tmp_path, machine):
-    h = moult.Host(tmp_path / "host")
-    h.start()
-    add(h, machine)
-    yield h
-    h.stop()
-
-
-def add(host, machine):
-    host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-
-
-def create(host, name, *more):
-    return host.json("snapshot", "create", "web-1", "--no-upload", "--name", name, *more)["result"]
-
-
-def layer(machine, snapshot, disk=0):
-    return machine.dir / snapshot["disks"][disk]["layer"]
 
 
 def write(machine, at, pattern):
     """By a guest that ran in between."""
     qemu_io(machine.disk, f"write -q -P {pattern} {at}M 1M")
     machine.written[at] = pattern
-
-
-def wait_uploads(host):
-    while jobs := host.json("jobs"):
-        for job in jobs:
-            host.run("jobs", "wait", job["id"])
 
 
 def refused(host, text, *more):
@@ -71,7 +32,7 @@ def test_every_restore_point_is_what_the_disk_was_whether_the_vm_ran_or_not(host
     def snapshot(name):
         references[name] = dict(machine.written)
         taken[name] = host.json("snapshot", "create", "web-1", "--name", name)["result"]
-        wait_uploads(host)
+        wait_jobs(host)
 
     machine.write(0, 1)
     snapshot("running")
@@ -92,16 +53,14 @@ def test_every_restore_point_is_what_the_disk_was_whether_the_vm_ran_or_not(host
     machine.write(0, 5)
     assert machine.chain_length() == 4
     for name, reference in references.items():
-        machine.expect(layer(machine, taken[name]), reference)
+        machine.expect(layer_path(machine, taken[name]), reference)
         host.moult("snapshot", "export", "web-1", name, "--output", tmp_path / f"{name}.qcow2")
         machine.expect(tmp_path / f"{name}.qcow2", reference)
     assert all(s["uploaded"] for s in host.json("snapshot", "list", "web-1"))
     # From the store alone: none of the files is here.
     machine.kill()
     host.stop()
-    with contextlib.closing(sqlite3.connect(host.state / "catalogue.db")) as db:
-        db.execute("UPDATE layers SET file = NULL, file_on = NULL WHERE vm IS NOT NULL")
-        db.commit()
+    rows(host, "UPDATE layers SET file = NULL, file_on = NULL WHERE vm IS NOT NULL")
     host.start()
     for name, reference in references.items():
         done = host.json("snapshot", "export", "web-1", name, "--output", tmp_path / f"{name}-store.qcow2")["result"]
@@ -125,10 +84,10 @@ def test_back_to_a_copy_and_back_from_there(host, machine):
     # A copy of a disk that was rolled back.
     branch = dict(machine.written)
     create(host, "branch")
-    wait_uploads(host)
+    wait_jobs(host)
     host.moult("snapshot", "rollback", "web-1", "--to", before)
     machine.expect(machine.disk, last)
-    wait_uploads(host)
+    wait_jobs(host)
     host.moult("snapshot", "rollback", "web-1", "--to", "branch")
     machine.expect(machine.disk, branch)
     machine.written = dict(branch)
@@ -137,7 +96,7 @@ def test_back_to_a_copy_and_back_from_there(host, machine):
     machine.write(5, 5)
     running = dict(machine.written)
     taken = create(host, "running")
-    machine.expect(layer(machine, taken), running)
+    machine.expect(layer_path(machine, taken), running)
     machine.kill()
 
 
@@ -164,8 +123,8 @@ def test_a_disk_that_no_snapshot_was_taken_of(tmp_path, host, machine):
     write(machine, 0, 2)
     again = dict(machine.written)
     second = create(host, "second")  # it is known now
-    machine.expect(layer(machine, taken), reference)
-    machine.expect(layer(machine, second), again)
+    machine.expect(layer_path(machine, taken), reference)
+    machine.expect(layer_path(machine, second), again)
     host.moult("snapshot", "upload", "web-1", "second")
     host.moult("snapshot", "rollback", "web-1", "--to", "first")
     machine.expect(machine.disk, reference)
@@ -175,7 +134,7 @@ def test_a_disk_that_no_snapshot_was_taken_of(tmp_path, host, machine):
     running = dict(machine.written)
     third = create(host, "third")
     assert third["disks"][0]["device"] == "disk0"
-    machine.expect(layer(machine, third), running)
+    machine.expect(layer_path(machine, third), running)
     machine.kill()
     code, _, err = host.run("snapshot", "create", "web-1", "--disk", "other")
     assert code != 0 and "has no disk other" in err and "disk0" in err
@@ -199,7 +158,7 @@ def test_refusals_change_nothing(host, machine):
     # Another chain below.
     qemu_img("rebase", "-u", "-f", "qcow2", "-b", machine.base, "-F", "qcow2", machine.disk)
     refused(host, "stands on another file")
-    qemu_img("rebase", "-u", "-f", "qcow2", "-b", layer(machine, host.json("snapshot", "list", "web-1")[0]), "-F", "qcow2", machine.disk)
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", layer_path(machine, host.json("snapshot", "list", "web-1")[0]), "-F", "qcow2", machine.disk)
     assert machine.layers() == before and os.stat(machine.disk).st_ino == inode
     machine.expect(machine.disk, machine.written)
     create(host, "two")
@@ -215,8 +174,8 @@ def vms_holder(machine):
     machine.qmp_socket = kept
 
 
-def test_no_space_leaves_nothing(tmp_path, machine):
-    host = moult.Host(tmp_path / "host")
+def test_no_space_leaves_nothing(machine, new_host):
+    host = new_host
     host.start({"MOULT_FAULT": "layer-copy=enospc"})
     add(host, machine)
     machine.write(0, 1)
@@ -227,33 +186,19 @@ def test_no_space_leaves_nothing(tmp_path, machine):
     assert machine.layers() == before
     assert [s["name"] for s in host.json("snapshot", "list")] == ["one"]
     taken = create(host, "two")
-    machine.expect(layer(machine, taken), machine.written)
-    host.stop()
+    machine.expect(layer_path(machine, taken), machine.written)
 
 
-def held(host, hold, name, *more):
-    """A create that stands at its fault point."""
-    command = host.spawn("snapshot", "create", "web-1", "--no-upload", "--name", name, *more)
-    deadline = vms.Deadline(60, "the held moment")
-    while not hold.exists():
-        assert host.process.poll() is None
-        deadline.left()
-        time.sleep(0.02)  # nobody announces a file
-    return command
-
-
-def release(host, hold, command):
-    hold.unlink()
-    command.wait(120)
-    settled(host)
+def held_in_create(host, hold, name):
+    return held(host, hold, "snapshot", "create", "web-1", "--no-upload", "--name", name)
 
 
 @pytest.mark.parametrize(("point", "stays"), [
     *((p, s) for p in ("layer-copy", "layer-copying", "layer-copied", "snapshot-copied") for s in (True, False)
       if SOAK or (p, s) in (("layer-copying", True), ("layer-copied", False), ("snapshot-copied", False)))])
-def test_a_vm_that_is_started_meanwhile_is_not_kept_from_it(tmp_path, machine, point, stays):
+def test_a_vm_that_is_started_meanwhile_is_not_kept_from_it(tmp_path, machine, point, stays, new_host):
     hold = tmp_path / "hold"
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start({"MOULT_FAULT": f"{point}=hold", "MOULT_FAULT_HOLD": str(hold)})
     add(host, machine)
     machine.write(0, 1)
@@ -261,7 +206,7 @@ def test_a_vm_that_is_started_meanwhile_is_not_kept_from_it(tmp_path, machine, p
     machine.write(1, 2)
     machine.kill()
     before = machine.layers()
-    command = held(host, hold, "two")
+    command = held_in_create(host, hold, "two")
     machine.start()
     machine.write(2, 3)
     if not stays:
@@ -273,9 +218,8 @@ def test_a_vm_that_is_started_meanwhile_is_not_kept_from_it(tmp_path, machine, p
     assert "ask again" in failed["error"]["text"]
     reference = dict(machine.written)
     taken = create(host, "three")
-    machine.expect(layer(machine, taken), reference)
+    machine.expect(layer_path(machine, taken), reference)
     assert taken["running"] == stays
-    host.stop()
 
 
 def two_disks(machine):
@@ -288,18 +232,18 @@ def two_disks(machine):
     return second
 
 
-def test_several_disks_are_of_one_instant(tmp_path, machine):
+def test_several_disks_are_of_one_instant(tmp_path, machine, new_host):
     """The second one is written to after the first was copied: there is no snapshot of such a state."""
     hold = tmp_path / "hold"
     second = two_disks(machine)
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start({"MOULT_FAULT": "layer-copied=hold", "MOULT_FAULT_HOLD": str(hold)})
     add(host, machine)
     machine.write(0, 1)
     assert len(create(host, "one")["disks"]) == 2
     machine.kill()
     before = sorted(p.name for p in machine.dir.iterdir() if ".moult-" in p.name)
-    command = held(host, hold, "two")
+    command = held_in_create(host, hold, "two")
     qemu_io(second, "write -q -P 7 0 1M")
     release(host, hold, command)
     assert sorted(p.name for p in machine.dir.iterdir() if ".moult-" in p.name) == before
@@ -307,22 +251,21 @@ def test_several_disks_are_of_one_instant(tmp_path, machine):
     taken = create(host, "three")
     assert [d["device"] for d in taken["disks"]] == ["disk0", "disk1"]
     qemu_io(second, "write -q -P 8 0 1M")
-    machine.expect(layer(machine, taken), machine.written)
-    qemu_io(layer(machine, taken, 1), "read -q -P 7 0 1M", options=("-r", "-U"))
+    machine.expect(layer_path(machine, taken), machine.written)
+    qemu_io(layer_path(machine, taken, 1), "read -q -P 7 0 1M", options=("-r", "-U"))
     # One of both.
     only = create(host, "four", "--disk", second)
     assert [d["device"] for d in only["disks"]] == ["disk1"]
-    qemu_io(layer(machine, only), "read -q -P 8 0 1M", options=("-r", "-U"))
+    qemu_io(layer_path(machine, only), "read -q -P 8 0 1M", options=("-r", "-U"))
     # The VM does not have it any more.
     second.unlink()
     refused(host, "If the VM does not have the disk disk1 any more")
     assert [d["device"] for d in create(host, "five", "--disk", "disk0")["disks"]] == ["disk0"]
-    host.stop()
 
 
-def test_a_copy_that_is_given_up(tmp_path, machine):
+def test_a_copy_that_is_given_up(tmp_path, machine, new_host):
     hold = tmp_path / "hold"
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start({"MOULT_FAULT": "layer-copying=hold", "MOULT_FAULT_HOLD": str(hold)})
     add(host, machine)
     machine.write(0, 1)
@@ -330,21 +273,20 @@ def test_a_copy_that_is_given_up(tmp_path, machine):
     machine.write(1, 1)
     machine.kill()
     before = machine.layers()
-    command = held(host, hold, "two")
+    command = held_in_create(host, hold, "two")
     [job] = [j for j in host.json("jobs") if j["kind"] == "snapshot-create"]
     host.moult("jobs", "cancel", job["id"])
     release(host, hold, command)
     [ended] = [j for j in host.json("jobs", "--all") if j["id"] == job["id"]]
     assert ended["state"] == "cancelled" and machine.layers() == before
-    host.stop()
 
 
 POINTS = ("snapshot-off", "layer-copy", "layer-copying", "layer-copied", "snapshot-copied")
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["stays-off", "is-started"])
-def test_killed_at_each_point(tmp_path, machine, started):
-    host = moult.Host(tmp_path / "host")
+def test_killed_at_each_point(machine, started, new_host):
+    host = new_host
     host.start()
     add(host, machine)
     machine.write(0, 1)
@@ -356,7 +298,7 @@ def test_killed_at_each_point(tmp_path, machine, started):
         before, reference = set(machine.layers()), dict(machine.written)
         host.kill()
         host.start({"MOULT_FAULT": f"{point}=kill"})
-        assert begin_and_die(host, point), point
+        assert begin_and_die(host, "snapshot", "create", "web-1", "--name", point, "--no-upload"), point
         if started:
             machine.start()
             machine.write(14, n)
@@ -368,24 +310,20 @@ def test_killed_at_each_point(tmp_path, machine, started):
             assert machine.running()
         else:  # it is begun anew
             assert set(machine.layers()) == before | {listed[point]["disks"][0]["layer"]}, point
-            machine.expect(layer(machine, listed[point]), reference)
+            machine.expect(layer_path(machine, listed[point]), reference)
         machine.expect(machine.disk, machine.written)
-    host.stop()
 
 
-def test_killed_before_the_first_one_is_through(tmp_path, machine):
+def test_killed_before_the_first_one_is_through(machine, new_host):
     """A disk gets a name of its own, and has none again when there is no snapshot."""
     machine.kill()
     machine.disk.unlink()
     qemu_img("create", "-q", "-f", "qcow2", machine.disk, str(SIZE))
     machine.written = {}
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start({"MOULT_FAULT": "layer-copied=kill"})
     add(host, machine)
-    command = host.spawn("snapshot", "create", "web-1", "--disk", str(machine.disk))
-    host.process.wait(60)
-    command.kill()
-    command.wait()
+    assert begin_and_die(host, "snapshot", "create", "web-1", "--disk", str(machine.disk))
     assert len(machine.layers()) == 2
     machine.start()
     machine.write(0, 1)
@@ -394,4 +332,3 @@ def test_killed_before_the_first_one_is_through(tmp_path, machine):
     assert machine.layers() == [] and host.json("snapshot", "list") == []
     assert pathlib.Path(machine.disk).stat().st_nlink == 1
     machine.expect(machine.disk, machine.written)
-    host.stop()

@@ -2,47 +2,18 @@
 
 import json
 import os
-import pathlib
-import sqlite3
-import time
 
 import pytest
 
-import moult
-import vm as vms
 from disk_machine import SIZE, Machine, qemu_img, qemu_io
+from snapshot_lab import SOAK, add, create_here as create, held, rows, wait_jobs
 
-SOAK = bool(os.environ.get("MOULT_SOAK"))
-
-
-@pytest.fixture(params=["drive", "blockdev"])
-def machine(request, tmp_path):
-    m = Machine(tmp_path, request.param).start()
-    yield m
-    if m.process.poll() is None:
-        m.kill()
-
-
-@pytest.fixture
-def host(tmp_path, machine):
-    h = moult.Host(tmp_path / "host")
-    h.start()
-    add(h, machine)
-    yield h
-    h.stop()
+KINDS = ("drive", "blockdev")
 
 
 def of_one_kind(machine):
     if machine.kind == "drive" and not SOAK:
         pytest.skip("only with --soak; of the other kind in every run")
-
-
-def add(host, machine):
-    host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-
-
-def create(host, name, *more):
-    return host.json("snapshot", "create", "web-1", "--name", name, "--no-upload", *more)["result"]
 
 
 def rollback(host, to, *more):
@@ -162,26 +133,22 @@ def test_a_switch_that_qemu_refuses_has_not_happened(host, machine):
     assert [s["name"] for s in host.json("snapshot", "list", "web-1")] == ["one"]
 
 
-def test_a_qemu_that_ends_at_a_reset_is_started_by_its_owner(tmp_path):
-    machine = Machine(tmp_path, "blockdev")
+def test_a_qemu_that_ends_at_a_reset_is_started_by_its_owner(new_host, new_machine):
+    machine = new_machine
     machine.more = ("-no-reboot",)
     machine.start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
-    try:
-        add(host, machine)
-        machine.write(0, 1)
-        create(host, "one")
-        one = dict(machine.written)
-        machine.write(0, 2)
-        assert not rollback(host, "one")["running"]
-        machine.process.wait(60)
-        machine.kill()
-        machine.start()
-        check(machine, one)
-    finally:
-        host.stop()
-        machine.kill()
+    add(host, machine)
+    machine.write(0, 1)
+    create(host, "one")
+    one = dict(machine.written)
+    machine.write(0, 2)
+    assert not rollback(host, "one")["running"]
+    machine.process.wait(60)
+    machine.kill()
+    machine.start()
+    check(machine, one)
 
 
 def test_what_is_not_here_any_more_is_fetched_while_the_guest_goes_on(host, machine):
@@ -192,8 +159,7 @@ def test_what_is_not_here_any_more_is_fetched_while_the_guest_goes_on(host, mach
     machine.write(0, 2)
     host.moult("snapshot", "upload", "web-1", "one")
     host.stop()
-    with sqlite3.connect(pathlib.Path(host.state) / "catalogue.db") as db:
-        db.execute("UPDATE layers SET file = NULL, file_on = NULL WHERE vm IS NOT NULL")
+    rows(host, "UPDATE layers SET file = NULL, file_on = NULL WHERE vm IS NOT NULL")
     host.start()
     rollback(host, "one")
     files = check(machine, one)
@@ -209,11 +175,7 @@ def test_a_vm_that_is_started_anew_between_switch_and_path_goes_on_as_it_was(hos
     hold = tmp_path / "hold"
     host.stop()
     host.start({"MOULT_FAULT": "rollback-place=hold", "MOULT_FAULT_HOLD": str(hold)})
-    command = host.spawn("snapshot", "rollback", "web-1", "--to", "one", "--restart")
-    deadline = vms.Deadline(60, "the moment after the switch")
-    while not hold.exists():
-        deadline.left()
-        time.sleep(0.02)  # nobody announces it
+    command = held(host, hold, "snapshot", "rollback", "web-1", "--to", "one", "--restart")
     machine.kill()
     machine.start()
     machine.write(1, 3)
@@ -247,32 +209,28 @@ def expect_second(machine, pattern):
 
 
 @pytest.mark.parametrize("kind", ["drive", "blockdev"])
-def test_all_disks_of_the_restore_point_go_back_and_no_other(tmp_path, kind):
+def test_all_disks_of_the_restore_point_go_back_and_no_other(tmp_path, kind, new_host):
     machine = TwoDisks(tmp_path, kind).start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
-    try:
-        add(host, machine)
-        machine.write(0, 1)
-        machine.write_second(0, 1)
-        create(host, "both")
-        machine.write(0, 2)
-        machine.write_second(0, 2)
-        create(host, "first", "--disk", machine.drive()["device"] or machine.drive()["qdev"])
-        machine.write(0, 3)
-        machine.write_second(0, 3)
-        rollback(host, "first")
-        machine.written[0] = 2
-        machine.expect(machine.disk, machine.written)
-        expect_second(machine, 3)
-        rollback(host, "both")
-        machine.written[0] = 1
-        check(machine, machine.written)
-        expect_second(machine, 1)
-        assert machine.running()
-    finally:
-        host.stop()
-        machine.kill()
+    add(host, machine)
+    machine.write(0, 1)
+    machine.write_second(0, 1)
+    create(host, "both")
+    machine.write(0, 2)
+    machine.write_second(0, 2)
+    create(host, "first", "--disk", machine.drive()["device"] or machine.drive()["qdev"])
+    machine.write(0, 3)
+    machine.write_second(0, 3)
+    rollback(host, "first")
+    machine.written[0] = 2
+    machine.expect(machine.disk, machine.written)
+    expect_second(machine, 3)
+    rollback(host, "both")
+    machine.written[0] = 1
+    check(machine, machine.written)
+    expect_second(machine, 1)
+    assert machine.running()
 
 
 # At each of them moultd is killed; what it finds then is the way that it goes on.
@@ -316,21 +274,17 @@ FEW = {("blockdev", "lives"): ("rollback-switch", "rollback-reopen", "layer-plac
 
 @pytest.mark.parametrize("fate", ["lives", "dies", "anew"])
 @pytest.mark.parametrize("kind", ["drive", "blockdev"])
-def test_a_moultd_that_is_killed_goes_on_from_what_is_there(tmp_path, kind, fate):
+def test_a_moultd_that_is_killed_goes_on_from_what_is_there(tmp_path, kind, fate, new_host):
     points = POINTS if SOAK else FEW.get((kind, fate))
     if not points:
         pytest.skip("only with --soak; of the other kind in every run")
     machine = Machine(tmp_path, kind).start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
-    try:
-        add(host, machine)
-        machine.write(0, 1)
-        create(host, "one")
-        one = dict(machine.written)
-        for point in points:
-            kill_at(host, machine, point, fate, one)
-        assert all(j["final"] for j in host.json("jobs", "--all"))
-    finally:
-        host.stop()
-        machine.kill()
+    add(host, machine)
+    machine.write(0, 1)
+    create(host, "one")
+    one = dict(machine.written)
+    for point in points:
+        kill_at(host, machine, point, fate, one)
+    wait_jobs(host)

@@ -4,52 +4,17 @@ QEMU without a guest; the store is a directory."""
 import json
 import os
 import pathlib
-import sqlite3
-import shutil
 
 import pytest
 
-import moult
-from disk_machine import MIB, SIZE, Machine, qemu_img, qemu_io
+from disk_machine import SIZE, qemu_img
+from snapshot_lab import add, create, objects, rows, wait_jobs
 
-SOAK = bool(os.environ.get("MOULT_SOAK"))
 UPLOADS = ("snapshot-layer-up", "snapshot-manifest", "share-chunk-put")
 
 
-@pytest.fixture
-def machine(tmp_path):
-    m = Machine(tmp_path, "blockdev").start()
-    yield m
-    if m.process.poll() is None:
-        m.kill()
-
-
-@pytest.fixture
-def host(request, tmp_path, machine):
-    h = moult.Host(tmp_path / "host", options=getattr(request, "param", ()))
-    h.start()
-    h.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-    yield h
-    h.stop()
-
-
 # Of what is read from the file of each layer, after an upload.
-files_stay = pytest.mark.parametrize("host", [("--merge-after-upload", "no")], indirect=True, ids=[""])
-
-
-def objects(host, kind):
-    return sorted(p for p in (pathlib.Path(host.state) / "objects" / kind).rglob("*") if p.is_file())
-
-
-def create(host, name, *words):
-    return host.json("snapshot", "create", "web-1", "--name", name, *words)["result"]
-
-
-def wait_uploads(host):
-    """Everything that is under way has ended, and what that has begun."""
-    while jobs := host.json("jobs"):
-        for job in jobs:
-            host.run("jobs", "wait", job["id"])
+files_stay = pytest.mark.parametrize("new_host", [("--merge-after-upload", "no")], indirect=True, ids=[""])
 
 
 def snapshot(host, name):
@@ -59,14 +24,14 @@ def snapshot(host, name):
 def test_a_snapshot_is_uploaded_with_all_that_it_stands_on_and_only_once(host, machine):
     machine.write(0, 1)
     create(host, "one")
-    wait_uploads(host)
+    wait_jobs(host)
     assert snapshot(host, "one")["uploaded"]
     assert len(objects(host, "layers")) == 2  # the base, and what was written since
     assert len(objects(host, "snapshots/web-1")) == 1
     chunks = set(objects(host, "chunks"))
     machine.write(1, 2)
     create(host, "two")
-    wait_uploads(host)
+    wait_jobs(host)
     assert len(objects(host, "layers")) == 3
     # A mebibyte of one byte: what is new of it is one kind of chunk.
     assert len(set(objects(host, "chunks")) - chunks) <= 2
@@ -89,7 +54,7 @@ def test_every_restore_point_is_what_the_disk_was_from_files_and_from_the_store(
         references[name] = dict(machine.written)
         create(host, name)
     machine.write(3, 9)
-    wait_uploads(host)
+    wait_jobs(host)
     for name, reference in references.items():
         machine.expect(export(host, name, tmp_path / f"{name}-files.qcow2", "files"), reference)
     code, _, err = host.run("snapshot", "export", "web-1", "one", "--output", tmp_path / "one-files.qcow2")
@@ -109,9 +74,7 @@ def test_every_restore_point_is_what_the_disk_was_from_files_and_from_the_store(
 def forget_files(host):
     """What moultd's catalogue says once no file of a layer is here any more."""
     host.stop()
-
-    with sqlite3.connect(pathlib.Path(host.state) / "catalogue.db") as db:
-        db.execute("UPDATE layers SET file = NULL, file_on = NULL WHERE vm IS NOT NULL")
+    rows(host, "UPDATE layers SET file = NULL, file_on = NULL WHERE vm IS NOT NULL")
     host.start()
 
 
@@ -126,7 +89,7 @@ def test_a_vm_that_is_off_goes_back_and_forth(host, machine, source):
     create(host, "two")
     machine.write(2, 3)
     last = dict(machine.written)
-    wait_uploads(host)
+    wait_jobs(host)
     code, _, err = host.run("snapshot", "rollback", "web-1", "--to", "one")
     assert code != 0 and "runs: shut it down first" in err and "--restart" in err
     machine.kill()
@@ -139,7 +102,7 @@ def test_a_vm_that_is_off_goes_back_and_forth(host, machine, source):
     machine.written = dict(one)
     machine.start()
     machine.write(5, 5)
-    wait_uploads(host)
+    wait_jobs(host)
     if source == "files":
         # Its own way back.
         machine.kill()
@@ -167,7 +130,7 @@ def allow_layers(host):
 def test_after_a_failed_upload_the_next_snapshot_has_the_content_of_both(host, machine, tmp_path):
     machine.write(0, 1)
     create(host, "one")
-    wait_uploads(host)
+    wait_jobs(host)
     refuse_layers(host)
     machine.write(1, 2)
     create(host, "two", "--no-upload")
@@ -183,7 +146,7 @@ def test_after_a_failed_upload_the_next_snapshot_has_the_content_of_both(host, m
     machine.write(1, 4)
     machine.kill()
     rolled = host.json("snapshot", "rollback", "web-1", "--to", "two")["result"]["before"]  # a third snapshot
-    wait_uploads(host)
+    wait_jobs(host)
     assert snapshot(host, rolled)["uploaded"]
     # The store has its content in the next one; its state is in its file, and can be brought there by itself.
     assert not snapshot(host, "two")["uploaded"]
@@ -204,7 +167,7 @@ def test_what_is_not_to_be_uploaded_stays_here_whatever_is_merged(host, machine,
         machine.write(0, 10 + n)
         machine.write(1 + n, 10 + n)
         create(host, f"next-{n}")
-        wait_uploads(host)
+        wait_jobs(host)
         assert machine.chain_length() <= 4
     restarted(host)
     assert [s["name"] for s in host.json("snapshot", "list", "web-1") if not s["uploaded"]] == ["mine"]
@@ -238,60 +201,54 @@ def test_a_base_that_was_changed_is_not_uploaded_as_what_it_was(host, machine):
 
 
 @pytest.mark.parametrize("point", UPLOADS)
-def test_an_upload_that_is_killed_goes_on_where_it_was(tmp_path, machine, point):
-    host = moult.Host(tmp_path / "host")
+def test_an_upload_that_is_killed_goes_on_where_it_was(machine, point, new_host):
+    host = new_host
     host.start({"MOULT_FAULT": f"{point}:2=kill"})
-    try:
-        host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-        machine.write(0, 1)
-        machine.write(1, 2)
-        commands = [host.spawn("snapshot", "create", "web-1", "--name", "one")]
-        commands[0].wait(60)
-        machine.write(0, 3)
-        commands.append(host.spawn("snapshot", "create", "web-1", "--name", "two"))
-        host.process.wait(60)
-        killed = host.process.returncode
-        host.start()
-        for command in commands:
-            assert command.wait(60) in (0, 11, 12)  # 12: it was being taken when moultd died, and went back; 11: it came too late
-        wait_uploads(host)
-        assert killed == -9, "the point was not passed"
-        for s in host.json("snapshot", "list", "web-1"):
-            assert s["uploaded"], s["name"]
-            again = host.json("snapshot", "upload", "web-1", s["name"])["result"]
-            assert (again["layers"], again["sent_chunks"]) == (0, 0)
-        host.moult("store", "verify", "--shared")
-    finally:
-        host.stop()
+    add(host, machine)
+    machine.write(0, 1)
+    machine.write(1, 2)
+    commands = [host.spawn("snapshot", "create", "web-1", "--name", "one")]
+    commands[0].wait(60)
+    machine.write(0, 3)
+    commands.append(host.spawn("snapshot", "create", "web-1", "--name", "two"))
+    host.process.wait(60)
+    killed = host.process.returncode
+    host.start()
+    for command in commands:
+        assert command.wait(60) in (0, 11, 12)  # 12: it was being taken when moultd died, and went back; 11: it came too late
+    wait_jobs(host)
+    assert killed == -9, "the point was not passed"
+    for s in host.json("snapshot", "list", "web-1"):
+        assert s["uploaded"], s["name"]
+        again = host.json("snapshot", "upload", "web-1", s["name"])["result"]
+        assert (again["layers"], again["sent_chunks"]) == (0, 0)
+    host.moult("store", "verify", "--shared")
 
 
 @pytest.mark.parametrize("point", ["rollback-make", "layer-made", "rollback-place", "layer-place", "layer-placed"])
-def test_a_rollback_that_is_killed_is_finished_or_has_not_happened(tmp_path, machine, point):
-    host = moult.Host(tmp_path / "host")
+def test_a_rollback_that_is_killed_is_finished_or_has_not_happened(machine, point, new_host):
+    host = new_host
     host.start()
-    try:
-        host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-        machine.write(0, 1)
-        host.moult("snapshot", "create", "web-1", "--name", "one")
-        one = dict(machine.written)
-        machine.write(0, 2)
-        last = dict(machine.written)
-        wait_uploads(host)
-        machine.kill()
-        host.stop()
-        host.start({"MOULT_FAULT": f"{point}=kill"})
-        command = host.spawn("snapshot", "rollback", "web-1", "--to", "one")
-        host.process.wait(60)
-        assert host.process.returncode == -9, "the point was not passed"
-        machine.expect(machine.disk, one if point == "layer-placed" else last)
-        host.start()
-        assert command.wait(60) == 0
-        machine.expect(machine.disk, one)
-        before = next(s["name"] for s in host.json("snapshot", "list", "web-1") if s["name"] != "one")
-        host.moult("snapshot", "rollback", "web-1", "--to", before)
-        machine.expect(machine.disk, last)
-    finally:
-        host.stop()
+    add(host, machine)
+    machine.write(0, 1)
+    host.moult("snapshot", "create", "web-1", "--name", "one")
+    one = dict(machine.written)
+    machine.write(0, 2)
+    last = dict(machine.written)
+    wait_jobs(host)
+    machine.kill()
+    host.stop()
+    host.start({"MOULT_FAULT": f"{point}=kill"})
+    command = host.spawn("snapshot", "rollback", "web-1", "--to", "one")
+    host.process.wait(60)
+    assert host.process.returncode == -9, "the point was not passed"
+    machine.expect(machine.disk, one if point == "layer-placed" else last)
+    host.start()
+    assert command.wait(60) == 0
+    machine.expect(machine.disk, one)
+    before = next(s["name"] for s in host.json("snapshot", "list", "web-1") if s["name"] != "one")
+    host.moult("snapshot", "rollback", "web-1", "--to", before)
+    machine.expect(machine.disk, last)
 
 
 def restarted(host):
@@ -310,7 +267,7 @@ def test_a_file_that_a_rolled_back_vm_stands_on_stays_whatever_is_merged_and_upl
     host.moult("snapshot", "merge", "web-1")
     machine.kill()
     host.moult("snapshot", "rollback", "web-1", "--to", "one")
-    wait_uploads(host)
+    wait_jobs(host)
     for name in ("one", "two"):
         host.run("snapshot", "upload", "web-1", name)
     restarted(host)
@@ -325,38 +282,33 @@ def test_a_file_that_a_rolled_back_vm_stands_on_stays_whatever_is_merged_and_upl
     machine.expect(machine.disk, machine.written)
 
 
-def test_a_disk_that_is_larger_than_its_base_or_grows_later(tmp_path):
-    machine = Machine(tmp_path, "blockdev")
+def test_a_disk_that_is_larger_than_its_base_or_grows_later(new_host, new_machine):
+    machine = new_machine
     qemu_img("resize", "-f", "qcow2", machine.disk, 2 * SIZE)
     machine.start()
-    host = moult.Host(tmp_path / "host")
+    host = new_host
     host.start()
-    try:
-        host.moult("vm", "add", "web-1", "--qmp", machine.qmp_socket, "--agent", machine.no_agent)
-        machine.write(0, 1)
-        create(host, "small")
-        wait_uploads(host)
-        assert snapshot(host, "small")["uploaded"]
-        machine.qmp.command("block_resize", **{"node-name": machine.drive()["inserted"]["node-name"], "size": 3 * SIZE})
-        machine.write(1, 2)
-        machine.kill()
-        before = host.json("snapshot", "rollback", "web-1", "--to", "small")["result"]["before"]
-        assert json.loads(qemu_img("info", "--output=json", machine.disk))["virtual-size"] == 2 * SIZE
-        wait_uploads(host)
-        assert snapshot(host, before)["uploaded"]
-        host.moult("snapshot", "rollback", "web-1", "--to", before)
-        assert json.loads(qemu_img("info", "--output=json", machine.disk))["virtual-size"] == 3 * SIZE
-        machine.expect(machine.disk, machine.written)
-    finally:
-        host.stop()
-        if machine.process.poll() is None:
-            machine.kill()
+    add(host, machine)
+    machine.write(0, 1)
+    create(host, "small")
+    wait_jobs(host)
+    assert snapshot(host, "small")["uploaded"]
+    machine.qmp.command("block_resize", **{"node-name": machine.drive()["inserted"]["node-name"], "size": 3 * SIZE})
+    machine.write(1, 2)
+    machine.kill()
+    before = host.json("snapshot", "rollback", "web-1", "--to", "small")["result"]["before"]
+    assert json.loads(qemu_img("info", "--output=json", machine.disk))["virtual-size"] == 2 * SIZE
+    wait_jobs(host)
+    assert snapshot(host, before)["uploaded"]
+    host.moult("snapshot", "rollback", "web-1", "--to", before)
+    assert json.loads(qemu_img("info", "--output=json", machine.disk))["virtual-size"] == 3 * SIZE
+    machine.expect(machine.disk, machine.written)
 
 
 def test_a_base_that_was_changed_is_not_believed_when_the_store_has_it(host, machine, tmp_path):
     machine.write(0, 1)
     create(host, "one")
-    wait_uploads(host)
+    wait_jobs(host)
     one = dict(machine.written)
     machine.write(2, 2)
     machine.kill()

@@ -28,8 +28,17 @@ class Machine:
         self.no_agent = f"{self.sockets.name}/no-agent"  # where none listens; short, as a socket's path has to be
         qemu_img("create", "-q", "-f", "qcow2", self.base, str(SIZE))
         qemu_io(self.base, "write -q -P 9 8M 1M")
+        self.renew()
+
+    def renew(self):
+        """Off, with a disk in which nothing was written over the base, and no layers."""
+        if self.process and self.process.poll() is None:
+            self.kill()
+        for path in (self.disk, *(self.dir / name for name in self.layers())):
+            path.unlink(missing_ok=True)
         qemu_img("create", "-q", "-f", "qcow2", "-b", self.base, "-F", "qcow2", self.disk)
         self.written = {8: 9}  # MiB -> pattern
+        return self
 
     def start(self):
         drive = {
