@@ -17,7 +17,8 @@ test='clang-14 clang-format clang-tidy git python3 python3-pytest python3-pytest
 image='qemu-system-x86 qemu-utils mmdebstrap busybox-static kmod cpio e2fsprogs python3 attr libcap2-bin
         ca-certificates debian-archive-keyring openssl xz-utils zstd erofs-utils squashfs-tools cryptsetup-bin'
 package='debhelper dpkg-dev fakeroot apparmor systemd'
-bench='openssh-client libnbd-bin time rsync xdelta3 casync fuse-overlayfs bindfs fio strace systemd'
+bench='openssh-client libnbd-bin time rsync xdelta3 casync fuse-overlayfs bindfs fio strace systemd
+        restic borgbackup virtnbdbackup zstd libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients'
 conformance='autoconf automake perl'
 
 list=no
