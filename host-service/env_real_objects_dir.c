@@ -78,14 +78,24 @@ static gboolean dir_touch(ObjectStore *s, const char *key, gboolean *ret, GCance
         return TRUE;
 }
 
+/* Who has removed it forgets that it was there, so it must not come back. If it is gone already the directory
+ * is synced all the same: whoever has removed it may have died before that. */
 static gboolean dir_remove(ObjectStore *s, const char *key, GCancellable *cancellable, GError **error)
 {
-        g_autofree char *path = g_build_filename(s->name, key, NULL);
+        g_autofree char *path = g_build_filename(s->name, key, NULL), *parent = g_path_get_dirname(path);
+        scoped_fd int dir = -1;
 
         if (g_cancellable_set_error_if_cancelled(cancellable, error))
                 return FALSE;
-        if (unlink(path) < 0 && errno != ENOENT && errno != ENOTDIR)
+        dir = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0 && (errno == ENOENT || errno == ENOTDIR))
+                return TRUE;
+        if (dir < 0)
+                return moult_error_errno(error, errno, "opening the directory %s", parent);
+        if (unlinkat(dir, strrchr(path, '/') + 1, 0) < 0 && errno != ENOENT)
                 return moult_error_errno(error, errno, "removing %s", path);
+        if (!fault_skip("object-remove.skip-dirsync") && fsync(dir) < 0)
+                return moult_error_errno(error, errno, "syncing the directory %s", parent);
         return TRUE;
 }
 

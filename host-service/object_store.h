@@ -52,7 +52,7 @@ struct object_store_ops {
          * FALSE if it is not there, or cannot be changed like this: put it. */
         gboolean (*touch)(ObjectStore *s, const char *key, gboolean *ret, GCancellable *cancellable,
                           GError **error);
-        /* An object that is not there: success. */
+        /* It does not come back, also after a power cut. An object that is not there: success. */
         gboolean (*remove)(ObjectStore *s, const char *key, GCancellable *cancellable, GError **error);
         /* The store's clock, in seconds since 1970: hosts' clocks may differ from it. */
         gboolean (*now)(ObjectStore *s, gint64 *ret_s, GCancellable *cancellable, GError **error);
