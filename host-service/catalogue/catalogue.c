@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/events.h"
+#include "common/fault.h"
 #include "host-service/catalogue/releases.h"
 #include "host-service/catalogue/rollout_counts.h"
 #include "host-service/catalogue/sql.h"
@@ -118,7 +119,10 @@ Catalogue *catalogue_open(const struct host_env *env, GError **error)
         sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_create_collation(c->db, "moult_version", SQLITE_UTF8, NULL, collate_version);
         if (!execute(c, "PRAGMA journal_mode = WAL", "choosing the write-ahead log", error) ||
-            !execute(c, "PRAGMA synchronous = FULL", "choosing durability", error) ||
+            !execute(c,
+                     fault_skip("catalogue.skip-sync") ? "PRAGMA synchronous = OFF"
+                                                       : "PRAGMA synchronous = FULL",
+                     "choosing durability", error) ||
             !execute(c, "PRAGMA foreign_keys = ON", "choosing foreign keys", error) ||
             !execute(c, "PRAGMA secure_delete = ON", "choosing secure deletion", error) ||
             !settle(c, error) || !migrate(c, error))

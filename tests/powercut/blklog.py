@@ -134,8 +134,9 @@ class CrashState:
     mark: int               # the last acknowledgement that lies before this state (see marks_of)
 
 
-def crash_states(entries, base, log_path, work, mark_offset, per_epoch, seed, first_epoch=0):
+def crash_states(entries, base, log_path, work, mark_offset, per_epoch, seed, first_epoch=0, only=None):
     """Yields CrashState after making the raw image `work` that state. `base` (raw image) is advanced in place.
+    `only`: a set of epochs, if not all from first_epoch on are wanted.
 
     A write at or beyond mark_offset is an acknowledgement by the guest: its first 8 bytes are a number (little
     endian). Acknowledgements count from the moment they were issued: what they acknowledge must be durable by then."""
@@ -149,7 +150,7 @@ def crash_states(entries, base, log_path, work, mark_offset, per_epoch, seed, fi
             # The cut comes at the end of the epoch, so whatever was acknowledged in it binds all of its states:
             # an acknowledged step that a lost write can take away was acknowledged too early.
             bound = max([mark] + [mark_number(m, log_path) for m in marks])
-            if number >= first_epoch and data:
+            if number >= first_epoch and data and (only is None or number in only):
                 for keep in subsets(data, per_epoch, rng):
                     copy_sparse(base, work)
                     state = Disk(work, log_path)
@@ -166,19 +167,30 @@ def crash_states(entries, base, log_path, work, mark_offset, per_epoch, seed, fi
         durable.close()
 
 
+def marks_of(runs, numbers, mark_offset, log_path):
+    """Of each of these runs of epochs(): the highest acknowledgement that lies in it or before it, as in CrashState."""
+    wanted, mark, result = set(numbers), 0, []
+    for number, writes in enumerate(runs):
+        mark = max([mark] + [mark_number(e, log_path) for e in writes if e.offset >= mark_offset])
+        if number in wanted:
+            result.append(mark)
+    return result
+
+
 def mark_number(entry, log_path):
     with open(log_path, "rb") as f:
         f.seek(entry.data_at)
         return struct.unpack("<Q", f.read(8))[0]
 
 
-def copy_sparse(source, target):
-    """Copies only the data of a sparse image."""
+def copy_sparse(source, target, offset=None):
+    """Copies only the data of a sparse image: target becomes a copy of it, or has one from @offset on."""
     src = os.open(source, os.O_RDONLY)
-    dst = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    dst = os.open(target, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if offset is None else 0), 0o600)
     try:
         size = os.fstat(src).st_size
-        os.ftruncate(dst, size)
+        if offset is None:
+            os.ftruncate(dst, size)
         at = 0
         while at < size:
             try:
@@ -188,7 +200,7 @@ def copy_sparse(source, target):
             end = os.lseek(src, at, os.SEEK_HOLE)
             while at < end:
                 data = os.pread(src, min(1 << 20, end - at), at)
-                os.pwrite(dst, data, at)
+                os.pwrite(dst, data, (offset or 0) + at)
                 at += len(data)
     finally:
         os.close(src)

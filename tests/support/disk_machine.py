@@ -71,13 +71,14 @@ class Machine:
     def drive(self):
         return next(d for d in self.qmp.command("query-block") if d.get("inserted"))
 
-    def write(self, at, pattern):
+    def write(self, at, pattern, flush=True):
         d = self.drive()
         target = d["device"] or f"-d {d['qdev']}"
         if self.kind == "drive":
             target = "disk0"
         self.qmp.command("human-monitor-command", **{"command-line": f'qemu-io {target} "write -P {pattern} {at}M 1M"'})
-        self.qmp.command("human-monitor-command", **{"command-line": f'qemu-io {target} "flush"'})
+        if flush:
+            self.qmp.command("human-monitor-command", **{"command-line": f'qemu-io {target} "flush"'})
         self.written[at] = pattern
 
     def node_files(self):
