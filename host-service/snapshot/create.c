@@ -8,6 +8,7 @@
 #include "host-service/catalogue/vms.h"
 #include "host-service/hypervisor/libvirt_uri.h"
 #include "host-service/snapshot/disk_choice.h"
+#include "host-service/snapshot/domain_files.h"
 
 #define STORE_RETRY_MS 1000u
 
@@ -172,7 +173,7 @@ static void on_disks(JsonNode *result, const GError *error, gpointer user)
                 why = g_error_new_literal(MOULT_ERROR, MOULT_ERROR_MALFORMED,
                                           "QEMU's answer is no list of drives");
         if (s->found)
-                create_call_by_targets(s);
+                domain_call_by_targets(s->domain, s->found);
         if (!why && disk_choice_make(s->r, s->found, (const char *const *)s->options.disks, s->first_id,
                                      DISK_SEALED, &why))
                 create_make_list(s);

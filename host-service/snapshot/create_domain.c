@@ -7,8 +7,7 @@
 #include "common/error.h"
 #include "common/events.h"
 #include "common/fault.h"
-#include "host-service/hypervisor/qmp_message.h"
-#include "host-service/snapshot/layer_name.h"
+#include "host-service/snapshot/domain_files.h"
 
 void create_ask_domain(SnapshotCreate *s, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done)
 {
@@ -28,16 +27,9 @@ void create_ask_domain(SnapshotCreate *s, VirtDisks what, JsonObject *arguments,
 
 /* ---- what libvirt knows ---- */
 
-static JsonObject *files_of(const SnapshotCreate *s, const char *where)
-{
-        return s->domain ? qmp_object(qmp_member(qmp_object(s->domain), where)) : NULL;
-}
-
 const char *create_domain_file(const SnapshotCreate *s, const char *where, const struct snapshot_disk *d)
 {
-        JsonObject *files = files_of(s, where);
-
-        return files ? qmp_string(files, d->device) : NULL;
+        return domain_file(s->domain, where, d->device);
 }
 
 /* One that was undefined meanwhile has no definition that could be wrong. */
@@ -62,39 +54,11 @@ void step_ask_domain(SnapshotCreate *s)
                 create_next(s);
 }
 
-/* QEMU's own name of the device is long; and libvirt is asked by the target. */
-void create_call_by_targets(SnapshotCreate *s)
-{
-        JsonObject *live = files_of(s, "live");
-        g_autoptr(GList) targets = live ? json_object_get_members(live) : NULL;
-
-        for (guint i = 0; i < s->found->len; i++) {
-                struct vm_disk *d = s->found->pdata[i];
-
-                for (GList *l = targets; l; l = l->next) {
-                        if (g_strcmp0(d->file, qmp_string(live, l->data)) != 0)
-                                continue;
-                        g_free(d->device);
-                        d->device = g_strdup(l->data);
-                }
-        }
-}
-
-/* @file is the disk's: its well-known path, or one of its layers. */
-static gboolean is_of(const struct snapshot_disk *d, const char *file)
-{
-        g_autofree char *dir = g_path_get_dirname(file), *name = g_path_get_basename(file);
-        g_autofree char *own_dir = g_path_get_dirname(d->path), *own = g_path_get_basename(d->path);
-        g_autofree char *base = layer_name_base(name);
-
-        return g_str_equal(dir, own_dir) && g_str_equal(base ? base : name, own);
-}
-
 static GError *refusal(const SnapshotCreate *s, const struct snapshot_disk *d)
 {
         const char *defined = create_domain_file(s, "defined", d);
 
-        if (!files_of(s, "defined"))
+        if (!domain_is(s->domain, "defined"))
                 return g_error_new(
                         MOULT_ERROR, MOULT_ERROR_REFUSED,
                         "libvirt keeps no definition of the domain (it is transient): nobody would "
@@ -106,7 +70,7 @@ static GError *refusal(const SnapshotCreate *s, const struct snapshot_disk *d)
                                    "the disk %s is another file for QEMU than for libvirt: QEMU was told so "
                                    "past libvirt. Nothing was changed; shut the VM down and start it anew",
                                    d->device);
-        if (defined && !is_of(d, defined))
+        if (defined && !domain_file_is_of(d->path, defined))
                 return g_error_new(MOULT_ERROR, MOULT_ERROR_REFUSED,
                                    "the domain's definition names the file %s for %s, and it runs with %s: "
                                    "somebody else has changed it. Nothing was changed; with another start of "
@@ -139,16 +103,9 @@ void create_define(JsonObject *changes, const struct snapshot_disk *d, const cha
 {
         g_autofree char *to = create_file_beside(d, name), *layer = create_file_beside(d, d->layer);
         g_autofree char *next = create_file_beside(d, d->next);
-        JsonObject *o = json_object_new();
-        JsonArray *from = json_array_new();
+        const char *const from[] = {d->path, layer, next, NULL};
 
-        json_array_add_string_element(from, d->path);
-        json_array_add_string_element(from, layer);
-        json_array_add_string_element(from, next);
-        json_object_set_string_member(o, "to", to);
-        json_object_set_string_member(o, "format", g_str_equal(name, d->next) ? "qcow2" : d->format);
-        json_object_set_array_member(o, "from", from);
-        json_object_set_object_member(changes, d->device, o);
+        domain_define(changes, d->device, to, g_str_equal(name, d->next) ? "qcow2" : d->format, from);
 }
 
 static JsonObject *all_next(const SnapshotCreate *s)
@@ -222,11 +179,11 @@ void step_define_back(SnapshotCreate *s)
 {
         JsonObject *changes = json_object_new();
 
-        for (guint i = 0; files_of(s, "defined") && i < s->r->disks->len; i++) {
+        for (guint i = 0; domain_is(s->domain, "defined") && i < s->r->disks->len; i++) {
                 const struct making *m = &s->disks[i];
                 const char *defined = create_domain_file(s, "defined", m->disk);
 
-                if (m->settle != SETTLE_FOREIGN && defined && is_of(m->disk, defined))
+                if (m->settle != SETTLE_FOREIGN && defined && domain_file_is_of(m->disk->path, defined))
                         create_define(changes, m->disk,
                                       m->settle == SETTLE_TAKEN ? m->disk->next : m->disk->layer);
         }

@@ -103,8 +103,6 @@ void create_ask_domain(SnapshotCreate *s, VirtDisks what, JsonObject *arguments,
 const char *create_domain_file(const SnapshotCreate *s, const char *where, const struct snapshot_disk *d);
 /* Adds to the arguments of VIRT_DISKS_DEFINE that @d is started from the file @name beside its path. */
 void create_define(JsonObject *changes, const struct snapshot_disk *d, const char *name);
-/* Disks that libvirt knows are called by their targets. */
-void create_call_by_targets(SnapshotCreate *s);
 /* The file at the disk's well-known path is the one that QEMU writes to, as the row says. */
 gboolean create_top_is_right(SnapshotCreate *s, struct making *m, GError **error);
 /* Why the grade is not better; NULL: nothing. */

@@ -8,12 +8,9 @@
 #include "host-service/snapshot/merge_files.h"
 #include "host-service/snapshot/merge_private.h"
 
-#define QEMU_IMG "qemu-img"
+static const merge_step way_begin[], way_make[], way_settle[], way_look[];
 
-static const merge_step way_begin[], way_make[], way_settle[], way_look[], way_put[], way_put_off[],
-        way_header[], way_tidy[], way_back[];
-
-static void take(SnapshotMerge *m, const merge_step *way)
+void merge_take(SnapshotMerge *m, const merge_step *way)
 {
         m->steps = way;
         (*m->steps)(m);
@@ -21,10 +18,10 @@ static void take(SnapshotMerge *m, const merge_step *way)
 
 void merge_next(SnapshotMerge *m)
 {
-        take(m, m->steps + 1);
+        merge_take(m, m->steps + 1);
 }
 
-static void end_with(SnapshotMerge *m, const GError *error)
+void merge_end_with(SnapshotMerge *m, const GError *error)
 {
         m->done(&m->result, error, m->user);
 }
@@ -32,21 +29,21 @@ static void end_with(SnapshotMerge *m, const GError *error)
 void merge_unsettled(SnapshotMerge *m, const GError *error)
 {
         m->result.unsettled = TRUE;
-        end_with(m, error);
+        merge_end_with(m, error);
 }
 
 void merge_fail(SnapshotMerge *m, const GError *error)
 {
         if (!m->error)
                 m->error = g_error_copy(error);
-        take(m, way_back);
+        merge_take(m, m->kind->back);
 }
 
 void merge_settle_again(SnapshotMerge *m, const GError *error)
 {
         if (!m->error)
                 m->error = g_error_copy(error);
-        take(m, way_settle);
+        merge_take(m, way_settle);
 }
 
 void merge_command(SnapshotMerge *m, const char *name, JsonObject *arguments, hypervisor_reply_func done)
@@ -110,8 +107,7 @@ static void really_free(SnapshotMerge *m)
         g_free(m);
 }
 
-/* FALSE: @m is gone. */
-static gboolean came_back(SnapshotMerge *m)
+gboolean merge_came_back(SnapshotMerge *m)
 {
         m->working = FALSE;
         if (m->gone)
@@ -121,10 +117,10 @@ static gboolean came_back(SnapshotMerge *m)
         return FALSE;
 }
 
-static void run(SnapshotMerge *m, host_work_func work, host_work_done done)
+void merge_run(SnapshotMerge *m, host_work_func work, gboolean may_cancel, host_work_done done)
 {
         m->working = TRUE;
-        m->env->worker->run(m->env->self, work, m, m->cancellable, done, m);
+        m->env->worker->run(m->env->self, work, m, may_cancel ? m->cancellable : NULL, done, m);
 }
 
 /* ---- what there is ---- */
@@ -135,7 +131,7 @@ static void not_asked(SnapshotMerge *m, const GError *error)
         if (m->r)
                 merge_unsettled(m, error);
         else
-                end_with(m, m->which == MERGE_ALL ? error : NULL);
+                merge_end_with(m, m->which == MERGE_ALL ? error : NULL);
 }
 
 static void on_status(HypervisorStatus status, const GError *error, gpointer user)
@@ -195,7 +191,7 @@ static void step_begin(SnapshotMerge *m)
         if (merge_plan_begin(m, &error))
                 merge_next(m);
         else
-                end_with(m, error);
+                merge_end_with(m, error);
 }
 
 static void step_take(SnapshotMerge *m)
@@ -203,12 +199,12 @@ static void step_take(SnapshotMerge *m)
         g_autoptr(GError) error = NULL;
 
         if (m->r)
-                take(m, m->r->state == MERGE_PLANNED ? way_back : way_look);
+                merge_take(m, m->r->state == MERGE_PLANNED ? m->kind->back : way_look);
         else if (!g_cancellable_set_error_if_cancelled(m->cancellable, &error) &&
                  merge_plan_choose(m, &error))
-                take(m, way_make);
+                merge_take(m, way_make);
         else
-                end_with(m, error);
+                merge_end_with(m, error);
 }
 
 /* ---- the new file ---- */
@@ -220,7 +216,7 @@ static void step_add_row(SnapshotMerge *m)
         if (catalogue_merge_add(m->catalogue, m->r, &error))
                 merge_next(m);
         else
-                end_with(m, error);
+                merge_end_with(m, error);
 }
 
 /* The chain that QEMU has, or would have, is the one that a start from the path would have. */
@@ -229,8 +225,7 @@ static gboolean is_right(SnapshotMerge *m, const struct disk_image *chain, GErro
         g_free(m->look.backing);
         if (!merge_files_look(m->r, &m->look, error))
                 return FALSE;
-        if (m->look.path_use == (m->found ? IMAGE_WRITTEN : IMAGE_FREE) &&
-            merge_settle(m->r, m->found, &m->look) == MERGE_APART)
+        if (m->look.path_use == (m->found ? IMAGE_WRITTEN : IMAGE_FREE) && m->kind->settle(m) == MERGE_APART)
                 return m->found || layer_images_check(chain, m->chain->len, 2, error);
         if (!m->found && m->look.path_use != IMAGE_FREE)
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_BUSY,
@@ -264,7 +259,7 @@ static void on_made(gpointer result, GError *error, gpointer user)
 {
         SnapshotMerge *m = user;
 
-        if (!came_back(m))
+        if (!merge_came_back(m))
                 return;
         let_go(m);
         if (error)
@@ -276,7 +271,7 @@ static void on_made(gpointer result, GError *error, gpointer user)
 static void step_make(SnapshotMerge *m)
 {
         hold(m);
-        run(m, work_make, on_made);
+        merge_run(m, work_make, /* may_cancel= */ TRUE, on_made);
 }
 
 static void step_mark_compared(SnapshotMerge *m)
@@ -289,152 +284,12 @@ static void step_mark_compared(SnapshotMerge *m)
                 return;
         }
         m->r->state = MERGE_COMPARED;
-        take(m, way_settle);
-}
-
-/* ---- how far it is ---- */
-
-/* Somebody else's chain: what there is stays, for whoever changed it. */
-static void leave(SnapshotMerge *m, const char *why)
-{
-        g_autoptr(GError) error = NULL, unwritten = NULL;
-
-        if (!catalogue_merge_set_state(m->catalogue, m->r->id, MERGE_FOREIGN, &unwritten)) {
-                merge_unsettled(m, unwritten);
-                return;
-        }
-        error = g_error_new(
-                MOULT_ERROR, MOULT_ERROR_WRONG_STATE,
-                "somebody else has changed the disk %s while its history was merged (%s); nothing "
-                "was touched. What was merged is in %s: nobody removes it if nothing stands on it",
-                m->r->device, why, m->r->file);
-        event_log(EVENT_WARNING, "merge-foreign", error->message, "vm", m->vm, "merge", m->r->id, NULL);
-        end_with(m, error);
-}
-
-static void decide_apart(SnapshotMerge *m)
-{
-        if (!m->error)
-                g_cancellable_set_error_if_cancelled(m->cancellable, &m->error);
-        if (m->off_error && m->found) { /* it is QEMU's now */
-                g_clear_error(&m->off_error);
-                m->put = FALSE;
-        }
-        if (!m->error && m->off_error)
-                m->error = g_steal_pointer(&m->off_error);
-        if (!m->error && m->put) /* as the monitor's commands for people fail: without a word */
-                g_set_error(&m->error, MOULT_ERROR, MOULT_ERROR_REFUSED,
-                            "QEMU did not put the disk %s on the merged file; it stays as it is",
-                            m->r->device);
-        m->put = TRUE;
-        take(m, m->error ? way_back : m->found ? way_put : way_put_off);
-}
-
-static void decide(SnapshotMerge *m)
-{
-        MergeSettle settle = merge_settle(m->r, m->found, &m->look);
-        g_autoptr(GError) busy = NULL;
-
-        if (!m->found && m->look.path_use != IMAGE_FREE) {
-                busy = g_error_new(MOULT_ERROR, MOULT_ERROR_BUSY, "a QEMU that cannot be asked has %s open",
-                                   m->r->path);
-                merge_unsettled(m, busy);
-                return;
-        }
-        /* It may have ended since it was asked. */
-        if (m->found && m->look.path_use != IMAGE_WRITTEN && settle != MERGE_STRANGE) {
-                busy = g_error_new(MOULT_ERROR, MOULT_ERROR_BUSY, "no QEMU holds its lock on %s just now",
-                                   m->r->path);
-                merge_unsettled(m, busy);
-                return;
-        }
-        switch (settle) {
-        case MERGE_APART:
-                decide_apart(m);
-                return;
-        case MERGE_HALF:
-                if (m->error)
-                        merge_unsettled(m, m->error);
-                else
-                        take(m, way_header);
-                return;
-        case MERGE_TOGETHER:
-                g_clear_error(&m->error);
-                g_clear_error(&m->off_error);
-                take(m, way_tidy);
-                return;
-        case MERGE_STRANGE:
-        default:
-                leave(m, "its top stands on another file");
-        }
-}
-
-/* There is no QEMU: the header alone says on what the top stands. QEMU's lock keeps one from being started in
- * these milliseconds; one that was started before has it, and it is not done. */
-static gpointer work_set_header(gpointer data, GCancellable *c, GError **error)
-{
-        SnapshotMerge *m = data;
-
-        fault_point("merge-off");
-        return layer_image_set_backing(m->r->top, QEMU_IMG, m->r->file, "qcow2", error) ? m : NULL;
-}
-
-static void on_header_set(gpointer result, GError *error, gpointer user)
-{
-        SnapshotMerge *m = user;
-
-        if (!came_back(m))
-                return;
-        fault_point("merge-off-done");
-        g_clear_error(&m->off_error);
-        m->off_error = error ? g_error_copy(error) : NULL;
-        take(m, way_settle);
-}
-
-static void step_set_header(SnapshotMerge *m)
-{
-        m->working = TRUE;
-        m->env->worker->run(m->env->self, work_set_header, m, NULL, on_header_set, m);
-}
-
-static gpointer work_look(gpointer data, GCancellable *c, GError **error)
-{
-        SnapshotMerge *m = data;
-
-        g_free(m->look.backing);
-        return merge_files_look(m->r, &m->look, error) ? m : NULL;
-}
-
-static void on_looked(gpointer result, GError *error, gpointer user)
-{
-        SnapshotMerge *m = user;
-
-        if (!came_back(m))
-                return;
-        if (!error)
-                decide(m);
-        /* Neither QEMU nor files, and the operator has given it up. */
-        else if (!m->found && g_error_matches(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND) &&
-                 g_cancellable_is_cancelled(m->cancellable))
-                leave(m, error->message);
-        else
-                merge_unsettled(m, error);
-}
-
-static void step_look(SnapshotMerge *m)
-{
-        m->working = TRUE;
-        m->env->worker->run(m->env->self, work_look, m, NULL, on_looked, m);
-}
-
-static void step_settle(SnapshotMerge *m)
-{
-        take(m, way_settle);
+        merge_take(m, way_settle);
 }
 
 /* ---- the end ---- */
 
-static void step_record(SnapshotMerge *m)
+void merge_step_record(SnapshotMerge *m)
 {
         g_autoptr(GError) error = NULL;
 
@@ -448,7 +303,7 @@ static void step_record(SnapshotMerge *m)
                   m->r->device, "merge", m->r->id, NULL);
         m->result.merged++;
         files_sweep_run(m->sweep);
-        take(m, way_begin);
+        merge_take(m, way_begin);
 }
 
 static gpointer work_remove(gpointer data, GCancellable *c, GError **error)
@@ -463,44 +318,34 @@ static void on_removed(gpointer result, GError *error, gpointer user)
         SnapshotMerge *m = user;
         g_autoptr(GError) unwritten = NULL;
 
-        if (!came_back(m))
+        if (!merge_came_back(m))
                 return;
         if (error)
                 merge_unsettled(m, error);
         else if (!catalogue_merge_remove(m->catalogue, m->r->id, &unwritten))
                 merge_unsettled(m, unwritten);
         else if (m->error)
-                end_with(m, m->error);
+                merge_end_with(m, m->error);
         else
-                take(m, way_begin); /* it was an earlier moultd's: once more */
+                merge_take(m, way_begin); /* it was an earlier moultd's: once more */
 }
 
-static void step_remove(SnapshotMerge *m)
+void merge_step_remove(SnapshotMerge *m)
 {
-        m->working = TRUE;
-        m->env->worker->run(m->env->self, work_remove, m, NULL, on_removed, m);
-}
-
-static void step_drop_new(SnapshotMerge *m)
-{
-        if (m->found)
-                merge_step_drop_new(m);
-        else
-                merge_next(m);
+        merge_run(m, work_remove, /* may_cancel= */ FALSE, on_removed);
 }
 
 /* ---- ways ---- */
 
 static const merge_step way_begin[] = {step_begin, step_ask_status, step_find, step_take};
 static const merge_step way_make[] = {step_add_row, step_make, step_mark_compared};
-static const merge_step way_settle[] = {step_ask_status, step_find, step_look};
-static const merge_step way_look[] = {step_look};
-static const merge_step way_put[] = {merge_step_find_nodes, merge_step_drop_new, merge_step_add_file,
-                                     merge_step_add_image,  merge_step_reopen,   step_settle};
-static const merge_step way_put_off[] = {step_set_header};
-static const merge_step way_header[] = {merge_step_find_nodes, merge_step_change_header, step_settle};
-static const merge_step way_tidy[] = {merge_step_find_old, merge_step_drop_old, step_record};
-static const merge_step way_back[] = {step_drop_new, step_remove};
+static const merge_step way_settle[] = {step_ask_status, step_find, merge_step_look};
+static const merge_step way_look[] = {merge_step_look};
+
+void merge_step_settle(SnapshotMerge *m)
+{
+        merge_take(m, way_settle);
+}
 
 SnapshotMerge *snapshot_merge_new(const struct host_env *env, Catalogue *c, const struct guest_view *guests,
                                   LayerRefs *refs, FilesSweep *sweep, const char *vm, MergeWhich which,
@@ -518,7 +363,8 @@ SnapshotMerge *snapshot_merge_new(const struct host_env *env, Catalogue *c, cons
         m->done = done;
         m->user = user;
         m->cancellable = g_cancellable_new();
-        take(m, way_begin);
+        m->kind = &merge_by_qemu;
+        merge_take(m, way_begin);
         return m;
 }
 

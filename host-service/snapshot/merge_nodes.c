@@ -71,7 +71,7 @@ static void on_nodes(JsonNode *result, const GError *error, gpointer user)
         merge_settle_again(m, lost);
 }
 
-void merge_step_find_nodes(SnapshotMerge *m)
+static void step_find_nodes(SnapshotMerge *m)
 {
         ask_for_nodes(m, on_nodes);
 }
@@ -93,10 +93,14 @@ static void on_new_dropped(JsonNode *result, const GError *error, gpointer user)
         merge_command(m, "blockdev-del", block_del(file), on_new_file_dropped);
 }
 
-void merge_step_drop_new(SnapshotMerge *m)
+static void step_drop_new(SnapshotMerge *m)
 {
         char image[NODE_NAME_SIZE];
 
+        if (!m->found) {
+                merge_next(m);
+                return;
+        }
         own_node(image, m, NODE_MERGED);
         merge_command(m, "blockdev-del", block_del(image), on_new_dropped);
 }
@@ -111,7 +115,7 @@ static void on_done(JsonNode *result, const GError *error, gpointer user)
                 merge_next(m);
 }
 
-void merge_step_add_file(SnapshotMerge *m)
+static void step_add_file(SnapshotMerge *m)
 {
         char file[NODE_NAME_SIZE];
 
@@ -120,7 +124,7 @@ void merge_step_add_file(SnapshotMerge *m)
         merge_command(m, "blockdev-add", block_add_file(file, m->r->file, TRUE), on_done);
 }
 
-void merge_step_add_image(SnapshotMerge *m)
+static void step_add_image(SnapshotMerge *m)
 {
         char file[NODE_NAME_SIZE], image[NODE_NAME_SIZE];
 
@@ -148,7 +152,7 @@ static void reopen_drive(SnapshotMerge *m, const char *image)
         merge_settle_again(m, odd);
 }
 
-void merge_step_reopen(SnapshotMerge *m)
+static void step_reopen(SnapshotMerge *m)
 {
         char image[NODE_NAME_SIZE];
 
@@ -162,7 +166,7 @@ void merge_step_reopen(SnapshotMerge *m)
                       block_keep_options(block_reopen(m->top, m->top_file, image), m->top_options), on_done);
 }
 
-void merge_step_change_header(SnapshotMerge *m)
+static void step_change_header(SnapshotMerge *m)
 {
         fault_point("merge-header");
         merge_command(m, "change-backing-file", block_change_backing(m->top, m->r->file), on_done);
@@ -210,7 +214,7 @@ static void on_old_found(JsonNode *result, const GError *error, gpointer user)
         merge_next(m);
 }
 
-void merge_step_find_old(SnapshotMerge *m)
+static void step_find_old(SnapshotMerge *m)
 {
         if (m->found)
                 ask_for_nodes(m, on_old_found);
@@ -218,19 +222,42 @@ void merge_step_find_old(SnapshotMerge *m)
                 merge_next(m);
 }
 
+static void step_drop_old(SnapshotMerge *m);
+
 /* One that somebody else has in use stays, and its file with it: the sweep sees QEMU's lock. */
 static void on_old_dropped(JsonNode *result, const GError *error, gpointer user)
 {
         SnapshotMerge *m = user;
 
         m->k++;
-        merge_step_drop_old(m);
+        step_drop_old(m);
 }
 
-void merge_step_drop_old(SnapshotMerge *m)
+static void step_drop_old(SnapshotMerge *m)
 {
         if (m->found && m->k < m->old->len)
                 merge_command(m, "blockdev-del", block_del(m->old->pdata[m->k]), on_old_dropped);
         else
                 merge_next(m);
 }
+
+/* ---- ways ---- */
+
+static MergeSettle settle(const SnapshotMerge *m)
+{
+        return merge_settle(m->r, m->found, &m->look);
+}
+
+static const merge_step way_put[] = {step_find_nodes, step_drop_new, step_add_file,
+                                     step_add_image,  step_reopen,   merge_step_settle};
+static const merge_step way_put_off[] = {merge_step_set_header};
+static const merge_step way_half[] = {step_find_nodes, step_change_header, merge_step_settle};
+static const merge_step way_tidy[] = {step_find_old, step_drop_old, merge_step_record};
+static const merge_step way_back[] = {step_drop_new, merge_step_remove};
+
+const struct merge_kind merge_by_qemu = {.settle = settle,
+                                         .put = way_put,
+                                         .put_off = way_put_off,
+                                         .half = way_half,
+                                         .tidy = way_tidy,
+                                         .back = way_back};

@@ -1,16 +1,31 @@
 /* host-service/snapshot/merge_private.h - what the files of a merge share; for them only.
  *
- * merge.c: the ways, and what is written down. merge_plan.c: which is next. merge_nodes.c: what is said to
- * QEMU. Files: merge_files.h. */
+ * merge.c: the beginning and the end, and what is written down. merge_plan.c: which is next. merge_decide.c:
+ * how far it is. merge_nodes.c: how QEMU's top gets onto the new file. Files: merge_files.h. */
 #pragma once
 
 #include "host-service/snapshot/merge.h"
 #include "host-service/snapshot/merge_settle.h"
 
+#define QEMU_IMG "qemu-img"
+
 /* One step: ends in merge_next(), merge_fail() or another way, now or later. */
 typedef void (*merge_step)(SnapshotMerge *m);
 
+/* How the top gets onto the new file, by whom it is that has it. Ways end in one of the common steps below.
+ */
+struct merge_kind {
+        MergeSettle (*settle)(const SnapshotMerge *m); /* from what was found and looked at */
+        const merge_step *put;                         /* QEMU runs, and its top stands on the layer */
+        const merge_step *put_off;                     /* there is no QEMU */
+        const merge_step *half;                        /* MERGE_HALF */
+        const merge_step *tidy;                        /* MERGE_TOGETHER */
+        const merge_step *back;                        /* MERGE_APART, or nobody has the new file: it goes */
+};
+extern const struct merge_kind merge_by_qemu;
+
 struct SnapshotMerge {
+        const struct merge_kind *kind;
         const struct host_env *env;
         Catalogue *catalogue;
         const struct guest_view *guests;
@@ -41,7 +56,9 @@ struct SnapshotMerge {
         gboolean working, gone; /* a worker has us; freed meanwhile */
 };
 
+void merge_take(SnapshotMerge *m, const merge_step *way);
 void merge_next(SnapshotMerge *m);
+void merge_end_with(SnapshotMerge *m, const GError *error);
 /* Before anybody may have the new file: it goes. */
 void merge_fail(SnapshotMerge *m, const GError *error);
 /* Afterwards: what is there decides. @error: a step that was not done, or may not have been. */
@@ -57,11 +74,16 @@ gboolean merge_plan_begin(SnapshotMerge *m, GError **error);
 /* m->r and m->chain: the next one. FALSE with @error unset: there is none. */
 gboolean merge_plan_choose(SnapshotMerge *m, GError **error);
 
-void merge_step_find_nodes(SnapshotMerge *m);
-void merge_step_drop_new(SnapshotMerge *m);
-void merge_step_add_file(SnapshotMerge *m);
-void merge_step_add_image(SnapshotMerge *m);
-void merge_step_reopen(SnapshotMerge *m);
-void merge_step_change_header(SnapshotMerge *m);
-void merge_step_find_old(SnapshotMerge *m);
-void merge_step_drop_old(SnapshotMerge *m);
+/* In a worker thread. @done asks merge_came_back() first. FALSE: @m is gone. */
+void merge_run(SnapshotMerge *m, host_work_func work, gboolean may_cancel, host_work_done done);
+gboolean merge_came_back(SnapshotMerge *m);
+
+/* Looks at all again, and decides. */
+void merge_step_settle(SnapshotMerge *m);
+/* At the files only. */
+void merge_step_look(SnapshotMerge *m);
+void merge_step_set_header(SnapshotMerge *m);
+/* The end: it has happened. */
+void merge_step_record(SnapshotMerge *m);
+/* The other end: the new file goes. */
+void merge_step_remove(SnapshotMerge *m);

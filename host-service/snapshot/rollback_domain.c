@@ -6,7 +6,7 @@
 #include "common/error.h"
 #include "common/fault.h"
 #include "host-service/catalogue/vms.h"
-#include "host-service/hypervisor/qmp_message.h"
+#include "host-service/snapshot/domain_files.h"
 #include "host-service/snapshot/rollback_private.h"
 
 static char *beside(const struct snapshot_disk *d, const char *name)
@@ -19,7 +19,6 @@ static char *beside(const struct snapshot_disk *d, const char *name)
 static void on_asked(JsonNode *result, const GError *error, gpointer user)
 {
         struct rollback *t = user;
-        JsonObject *defined = qmp_object(qmp_member(qmp_object(result), "defined"));
 
         t->asking = FALSE;
         if (t->owner->closing)
@@ -28,12 +27,12 @@ static void on_asked(JsonNode *result, const GError *error, gpointer user)
                 rollback_fail(t, error);
                 return;
         }
-        t->saved = json_object_get_boolean_member_with_default(qmp_object(result), "saved", FALSE);
+        t->saved = domain_is_saved(result);
         for (guint i = 0; i < t->to->disks->len; i++) {
                 struct way *w = &t->ways[i];
                 g_autofree char *next = beside(w->before, w->before->next);
 
-                w->is_defined = defined && g_strcmp0(qmp_string(defined, w->before->device), next) == 0;
+                w->is_defined = g_strcmp0(domain_file(result, "defined", w->before->device), next) == 0;
         }
         t->then(t);
 }
@@ -61,15 +60,9 @@ static JsonObject *changes_of(const struct rollback *t)
         for (guint i = 0; i < t->to->disks->len; i++) {
                 const struct snapshot_disk *d = t->ways[i].before;
                 g_autofree char *to = beside(d, d->next), *top = beside(d, d->layer);
-                JsonObject *o = json_object_new();
-                JsonArray *from = json_array_new();
+                const char *const from[] = {d->path, top, NULL};
 
-                json_array_add_string_element(from, d->path);
-                json_array_add_string_element(from, top);
-                json_object_set_string_member(o, "to", to);
-                json_object_set_string_member(o, "format", "qcow2");
-                json_object_set_array_member(o, "from", from);
-                json_object_set_object_member(changes, d->device, o);
+                domain_define(changes, d->device, to, "qcow2", from);
         }
         return changes;
 }
