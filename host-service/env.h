@@ -104,11 +104,12 @@ typedef void (*virt_event_func)(VirtEvent event, const char *detail, const char 
 /* @reply: one JSON text, QEMU's answer (which may be an error of QEMU's), valid during the call. */
 typedef void (*virt_reply_func)(const char *reply, const GError *error, gpointer user);
 
-/* What is asked of libvirt itself about a domain's disks, which it knows by their targets ("vda"). Arguments
- * and answers are JSON objects. */
+/* What is asked of libvirt itself about a domain and its disks, which it knows by their targets ("vda").
+ * Arguments and answers are JSON objects. */
 typedef enum {
-        /* -> {"live": {TARGET: FILE}, "defined": {TARGET: FILE}, "saved": BOOLEAN}: the files of the domain
-         * as it runs (absent if it does not), those that it is started from (absent if libvirt does not keep
+        /* -> {"live": {TARGET: FILE}, "copies": {TARGET: {"to": FILE, "ready": BOOLEAN}}, "defined": {TARGET:
+         * FILE}, "saved": BOOLEAN}: the files of the domain as it runs, and those to which disks are being
+         * copied (both absent if it does not), those that it is started from (absent if libvirt does not keep
          * it), and whether its next start goes on from a managed save. */
         VIRT_DISKS_ASK,
         /* {TARGET: {"to": FILE, "format": FORMAT, "from": [FILE, ...]}}: it is started from these files, what
@@ -118,6 +119,21 @@ typedef enum {
         /* {TARGET: FILE}: what the running domain writes goes to these images, which are there, empty, over
          * what it has; all at one instant. libvirt keeps no record of it but in the domain's live XML. */
         VIRT_DISKS_SWITCH,
+        /* {"target": TARGET, "to": FILE, "below": [{"file": FILE, "format": FORMAT}, ...]}: what the top of
+         * the running domain's disk has is copied to this image, which is there, empty, over these; and what
+         * is written from now on goes to both. The definition stays as it is. */
+        VIRT_DISKS_COPY,
+        /* As VIRT_DISKS_ASK; but as long as a copy is not ready, and nothing becomes of it, the answer waits,
+         * for a second at most. */
+        VIRT_DISKS_AWAIT,
+        /* {"target": TARGET, "to": FILE}: the copy takes the disk's place, for QEMU, in the live XML, and in
+         * the definition. REFUSED: there is no such copy, or it is not ready. */
+        VIRT_DISKS_PIVOT,
+        /* The same arguments: the copy ends, and the disk stays as it is. There is none: success. */
+        VIRT_DISKS_DROP,
+        /* The domain's processors stand, and what QEMU has of its disks is written; or go on. */
+        VIRT_STOP,
+        VIRT_GO_ON,
 } VirtDisks;
 
 struct host_virt_ops {
@@ -132,8 +148,8 @@ struct host_virt_ops {
          * done. */
         void (*monitor)(VirtDomain *d, const char *command, guint timeout_ms, virt_reply_func done,
                         gpointer user);
-        /* As monitor(). @arguments: JSON, or NULL. An error does not tell whether a VIRT_DISKS_SWITCH has
-         * happened. */
+        /* As monitor(). @arguments: JSON, or NULL. An error does not tell whether a VIRT_DISKS_SWITCH,
+         * or a VIRT_DISKS_PIVOT, has happened. */
         void (*disks)(VirtDomain *d, VirtDisks what, const char *arguments, guint timeout_ms,
                       virt_reply_func done, gpointer user);
         /* The host's end of the virtio port @channel. Exactly once, like connect_unix(). */

@@ -43,7 +43,8 @@ typedef struct {
         gpointer user;
         /* results */
         char *reply;
-        int fd, lifecycle_id, monitor_id;
+        int fd;
+        struct virt_event_ids ids;
         GError *error;
 } Call;
 
@@ -70,7 +71,7 @@ static void do_open(Call *c)
                 return;
         }
         virConnectSetKeepAlive(c->conn, KEEPALIVE_S, KEEPALIVE_COUNT); /* not every driver has it */
-        if (!virt_events_begin(c->host, c->conn, &c->lifecycle_id, &c->monitor_id)) {
+        if (!virt_events_begin(c->host, c->conn, &c->ids)) {
                 c->error = virt_error("asking for the domains' events");
                 return;
         }
@@ -80,7 +81,7 @@ static void do_open(Call *c)
 
 static void do_close(Call *c)
 {
-        virt_events_end(c->conn, c->lifecycle_id, c->monitor_id);
+        virt_events_end(c->conn, &c->ids);
         virConnectUnregisterCloseCallback(c->conn, on_closed);
 }
 
@@ -101,7 +102,7 @@ static void work(gpointer data, gpointer user)
                 c->reply = virt_monitor_command(c->conn, c->name, c->text, &c->error);
                 break;
         case CALL_DISKS:
-                c->reply = virt_disks(c->conn, c->name, c->what, c->text, &c->error);
+                c->reply = virt_disks(c->host, c->conn, c->name, c->what, c->text, &c->error);
                 break;
         case CALL_CHANNEL:
                 c->reply = virt_channel_find(c->conn, c->host->uri, c->name, c->text, &c->fd, &c->error);
@@ -125,7 +126,8 @@ static Call *call_new(CallKind kind, VirtHost *h, VirtDomain *d)
         c->kind = kind;
         c->host = virt_host_ref(h);
         c->domain = d;
-        c->fd = c->lifecycle_id = c->monitor_id = -1;
+        c->fd = -1;
+        c->ids = (struct virt_event_ids){-1, -1, -1};
         if (d) {
                 c->name = g_strdup(d->name);
                 g_ptr_array_add(d->calls, c);
@@ -184,8 +186,7 @@ static void drop_connection(VirtHost *h)
         Call *c = call_new(CALL_CLOSE, h, NULL);
 
         c->conn = g_steal_pointer(&h->conn);
-        c->lifecycle_id = h->lifecycle_id;
-        c->monitor_id = h->monitor_id;
+        c->ids = h->ids;
         h->state = HOST_CLOSED;
         begin(h, c);
 }
@@ -260,8 +261,7 @@ static void opened(VirtHost *h, Call *c)
 
         if (!c->error) {
                 h->conn = g_steal_pointer(&c->conn);
-                h->lifecycle_id = c->lifecycle_id;
-                h->monitor_id = c->monitor_id;
+                h->ids = c->ids;
                 h->state = HOST_OPEN;
         }
         if (h->ending) {
@@ -417,6 +417,8 @@ static VirtHost *host_find(struct env_real *r, const char *uri)
         h->pool = g_thread_pool_new(work, NULL, CALLS_AT_ONCE, FALSE, NULL);
         h->domains = g_ptr_array_new();
         h->retry_ms = RETRY_FIRST_MS;
+        g_mutex_init(&h->jobs_lock);
+        g_cond_init(&h->jobs_changed);
         g_queue_init(&h->waiting);
         g_hash_table_insert(r->virt_hosts, h->uri, h);
         return h;

@@ -13,6 +13,12 @@
         (VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT |                       \
          VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC)
 
+/* Onto an image that is there, over what the top stands on too; gone with the QEMU that does it. */
+#define COPY                                                                                                 \
+        (VIR_DOMAIN_BLOCK_COPY_SHALLOW | VIR_DOMAIN_BLOCK_COPY_REUSE_EXT |                                   \
+         VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+#define AWAIT_US G_USEC_PER_SEC
+
 typedef virDomain VirDomain;
 static void domain_unref(VirDomain *d)
 {
@@ -117,20 +123,107 @@ static gboolean switch_all(VirDomain *d, const char *changes, GError **error)
         return TRUE;
 }
 
-char *virt_disks(virConnectPtr conn, const char *domain, VirtDisks what, const char *arguments,
+/* ---- copies ---- */
+
+static gboolean begin_copy(VirDomain *d, const char *copy, GError **error)
+{
+        g_autofree char *live = xml_of(d, 0, error), *target = NULL, *xml = NULL;
+        DomainCopy is;
+
+        if (!live || !domain_disks_find_copy(live, copy, &is, &target, error) ||
+            !(xml = domain_disks_copy(copy, error)))
+                return FALSE;
+        if (virDomainBlockCopy(d, target, xml, NULL, 0, COPY) == 0)
+                return TRUE;
+        g_propagate_error(error, virt_error("beginning a copy"));
+        return FALSE;
+}
+
+static gboolean pivot(VirDomain *d, const char *copy, GError **error)
+{
+        g_autofree char *live = xml_of(d, 0, error), *target = NULL;
+        DomainCopy is;
+
+        if (!live || !domain_disks_find_copy(live, copy, &is, &target, error))
+                return FALSE;
+        if (is != DOMAIN_COPY_READY) {
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED, "the disk %s has no copy that is ready",
+                            target);
+                return FALSE;
+        }
+        if (virDomainBlockJobAbort(d, target, VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT) == 0)
+                return TRUE;
+        g_propagate_error(error, virt_error("ending a copy by using it"));
+        return FALSE;
+}
+
+static gboolean drop_copy(VirDomain *d, const char *copy, GError **error)
+{
+        g_autofree char *live = xml_of(d, 0, error), *target = NULL;
+        DomainCopy is;
+
+        if (!live || !domain_disks_find_copy(live, copy, &is, &target, error))
+                return FALSE;
+        if (is == DOMAIN_COPY_NONE || is == DOMAIN_COPY_OTHER || virDomainBlockJobAbort(d, target, 0) == 0)
+                return TRUE;
+        g_propagate_error(error, virt_error("ending a copy"));
+        return FALSE;
+}
+
+static char *await(VirtHost *h, VirDomain *d, GError **error)
+{
+        guint seen = virt_jobs_seen(h);
+        g_autofree char *live = xml_of(d, 0, error);
+
+        if (!live)
+                return NULL;
+        if (domain_disks_copies(live))
+                virt_jobs_wait(h, seen, g_get_monotonic_time() + AWAIT_US);
+        return ask(d, error);
+}
+
+static gboolean set_running(VirDomain *d, gboolean running, GError **error)
+{
+        if ((running ? virDomainResume(d) : virDomainSuspend(d)) == 0)
+                return TRUE;
+        g_propagate_error(error, virt_error(running ? "resuming it" : "suspending it"));
+        return FALSE;
+}
+
+static gboolean do_change(VirDomain *d, VirtDisks what, const char *arguments, GError **error)
+{
+        switch (what) {
+        case VIRT_DISKS_DEFINE:
+                return define(d, arguments, error);
+        case VIRT_DISKS_SWITCH:
+                return switch_all(d, arguments, error);
+        case VIRT_DISKS_COPY:
+                return begin_copy(d, arguments, error);
+        case VIRT_DISKS_PIVOT:
+                return pivot(d, arguments, error);
+        case VIRT_DISKS_DROP:
+                return drop_copy(d, arguments, error);
+        case VIRT_STOP:
+                return set_running(d, FALSE, error);
+        case VIRT_GO_ON:
+                return set_running(d, TRUE, error);
+        case VIRT_DISKS_ASK:
+        case VIRT_DISKS_AWAIT:
+        default:
+                g_assert_not_reached();
+        }
+}
+
+char *virt_disks(VirtHost *h, virConnectPtr conn, const char *domain, VirtDisks what, const char *arguments,
                  GError **error)
 {
         g_autoptr(VirDomain) d = virt_lookup(conn, domain, error);
 
         if (!d)
                 return NULL;
-        switch (what) {
-        case VIRT_DISKS_DEFINE:
-                return define(d, arguments, error) ? g_strdup("null") : NULL;
-        case VIRT_DISKS_SWITCH:
-                return switch_all(d, arguments, error) ? g_strdup("null") : NULL;
-        case VIRT_DISKS_ASK:
-        default:
+        if (what == VIRT_DISKS_ASK)
                 return ask(d, error);
-        }
+        if (what == VIRT_DISKS_AWAIT)
+                return await(h, d, error);
+        return do_change(d, what, arguments, error) ? g_strdup("null") : NULL;
 }

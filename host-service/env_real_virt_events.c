@@ -1,5 +1,5 @@
-/* host-service/env_real_virt_events.c - what libvirt tells by itself: domains that start and stop, QEMU's
- * events.
+/* host-service/env_real_virt_events.c - what libvirt tells by itself: domains that start and stop, block
+ * jobs, QEMU's events.
  *
  * libvirt calls back from the main loop. An event names its domain by name and UUID, and goes to whoever
  * watches it by either. */
@@ -23,6 +23,8 @@ void virt_host_unref(gpointer p)
                 return;
         g_main_context_unref(h->context);
         g_ptr_array_unref(h->domains);
+        g_mutex_clear(&h->jobs_lock);
+        g_cond_clear(&h->jobs_changed);
         g_free(h->uri);
         g_free(h);
 }
@@ -93,28 +95,71 @@ static void on_qemu_event(virConnectPtr conn, virDomainPtr domain, const char *e
         tell(user, domain, VIRT_MONITOR, event, details);
 }
 
-gboolean virt_events_begin(VirtHost *h, virConnectPtr conn, int *ret_lifecycle, int *ret_monitor)
+/* ---- block jobs: workers wait for them ---- */
+
+static void on_job(virConnectPtr conn, virDomainPtr domain, const char *disk, int type, int status,
+                   void *user)
 {
-        *ret_lifecycle = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                                          VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle),
-                                                          virt_host_ref(h), virt_host_unref);
-        if (*ret_lifecycle < 0) {
+        VirtHost *h = user;
+
+        g_mutex_lock(&h->jobs_lock);
+        h->jobs_seen++;
+        g_cond_broadcast(&h->jobs_changed);
+        g_mutex_unlock(&h->jobs_lock);
+}
+
+guint virt_jobs_seen(VirtHost *h)
+{
+        guint seen;
+
+        g_mutex_lock(&h->jobs_lock);
+        seen = h->jobs_seen;
+        g_mutex_unlock(&h->jobs_lock);
+        return seen;
+}
+
+void virt_jobs_wait(VirtHost *h, guint seen, gint64 until)
+{
+        g_mutex_lock(&h->jobs_lock);
+        while (h->jobs_seen == seen && g_cond_wait_until(&h->jobs_changed, &h->jobs_lock, until))
+                ;
+        g_mutex_unlock(&h->jobs_lock);
+}
+
+/* ---- all of them ---- */
+
+static int watch(VirtHost *h, virConnectPtr conn, int event, virConnectDomainEventGenericCallback func)
+{
+        int id = virConnectDomainEventRegisterAny(conn, NULL, event, func, virt_host_ref(h), virt_host_unref);
+
+        if (id < 0)
                 virt_host_unref(h);
+        return id;
+}
+
+gboolean virt_events_begin(VirtHost *h, virConnectPtr conn, struct virt_event_ids *ret)
+{
+        ret->lifecycle =
+                watch(h, conn, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle));
+        if (ret->lifecycle < 0)
                 return FALSE;
-        }
+        /* Without it who waits for a job waits a little longer. */
+        ret->jobs = watch(h, conn, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, VIR_DOMAIN_EVENT_CALLBACK(on_job));
         /* Not allowed, or a libvirt of another hypervisor: plugging will say so. */
-        *ret_monitor = virConnectDomainQemuMonitorEventRegister(
+        ret->monitor = virConnectDomainQemuMonitorEventRegister(
                 conn, NULL, QEMU_EVENTS, on_qemu_event, virt_host_ref(h), virt_host_unref,
                 VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX);
-        if (*ret_monitor < 0)
+        if (ret->monitor < 0)
                 virt_host_unref(h);
         return TRUE;
 }
 
-void virt_events_end(virConnectPtr conn, int lifecycle, int monitor)
+void virt_events_end(virConnectPtr conn, const struct virt_event_ids *ids)
 {
-        if (lifecycle >= 0)
-                virConnectDomainEventDeregisterAny(conn, lifecycle);
-        if (monitor >= 0)
-                virConnectDomainQemuMonitorEventDeregister(conn, monitor);
+        if (ids->lifecycle >= 0)
+                virConnectDomainEventDeregisterAny(conn, ids->lifecycle);
+        if (ids->jobs >= 0)
+                virConnectDomainEventDeregisterAny(conn, ids->jobs);
+        if (ids->monitor >= 0)
+                virConnectDomainQemuMonitorEventDeregister(conn, ids->monitor);
 }

@@ -12,6 +12,11 @@
 typedef struct VirtHost VirtHost;
 typedef enum { HOST_CLOSED, HOST_OPENING, HOST_OPEN } HostState;
 
+/* libvirt's numbers of what we have asked it to tell; -1: it was not asked. */
+struct virt_event_ids {
+        int lifecycle, monitor, jobs;
+};
+
 struct VirtHost {
         gint refs; /* the table of hosts, each call, each libvirt callback */
         struct env_real *real;
@@ -19,7 +24,7 @@ struct VirtHost {
         char *uri;
         HostState state;
         virConnectPtr conn; /* OPEN only */
-        int lifecycle_id, monitor_id;
+        struct virt_event_ids ids;
         GThreadPool *pool;
         GPtrArray *domains; /* of VirtDomain */
         GQueue waiting;     /* of Call */
@@ -27,6 +32,9 @@ struct VirtHost {
         guint retry_ms;
         gboolean complained; /* once per outage */
         gboolean ending;     /* its last domain has gone */
+        GMutex jobs_lock;    /* of jobs_seen */
+        GCond jobs_changed;
+        guint jobs_seen; /* what was told of block jobs: how many times */
 };
 
 struct VirtDomain {
@@ -44,8 +52,12 @@ void virt_host_unref(gpointer h);
 /* Main thread: every domain of @h hears it. */
 void virt_tell_all(VirtHost *h, VirtEvent event, const char *detail);
 /* Both block. FALSE: no events of libvirt's; QEMU's are taken if they are to be had. */
-gboolean virt_events_begin(VirtHost *h, virConnectPtr conn, int *ret_lifecycle, int *ret_monitor);
-void virt_events_end(virConnectPtr conn, int lifecycle, int monitor);
+gboolean virt_events_begin(VirtHost *h, virConnectPtr conn, struct virt_event_ids *ret);
+void virt_events_end(virConnectPtr conn, const struct virt_event_ids *ids);
+/* How many times something was told of a block job; from any thread. */
+guint virt_jobs_seen(VirtHost *h);
+/* Until that is another number, or it is @until (of g_get_monotonic_time()). Not in the main thread. */
+void virt_jobs_wait(VirtHost *h, guint seen, gint64 until);
 
 /* What libvirt said last in this thread. NOT_FOUND: no such domain, or it does not run. */
 GError *virt_error(const char *doing);
@@ -54,7 +66,7 @@ virDomainPtr virt_lookup(virConnectPtr conn, const char *domain, GError **error)
 
 /* In a worker thread: one command for QEMU, or one request about disks. The answer is owned by the caller. */
 char *virt_monitor_command(virConnectPtr conn, const char *domain, const char *command, GError **error);
-char *virt_disks(virConnectPtr conn, const char *domain, VirtDisks what, const char *arguments,
+char *virt_disks(VirtHost *h, virConnectPtr conn, const char *domain, VirtDisks what, const char *arguments,
                  GError **error);
 
 /* Where the host's end of the port @channel is: blocks, in a worker thread. A path that this process can

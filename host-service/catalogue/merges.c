@@ -5,10 +5,8 @@
 #include "host-service/catalogue/sql.h"
 
 static const char *const states[MERGE_STATE_MAX] = {
-        [MERGE_PLANNED] = "planned",
-        [MERGE_COMPARED] = "compared",
-        [MERGE_RECORDED] = "recorded",
-        [MERGE_FOREIGN] = "foreign",
+        [MERGE_PLANNED] = "planned",   [MERGE_COMPARED] = "compared", [MERGE_STOPPED] = "stopped",
+        [MERGE_RECORDED] = "recorded", [MERGE_FOREIGN] = "foreign",
 };
 
 const char *merge_state_name(MergeState s)
@@ -107,6 +105,11 @@ gboolean catalogue_merge_set_state(Catalogue *c, const char *id, MergeState stat
         return set_state(c, id, state, error);
 }
 
+/* The row that knows the disk's top: of its newest snapshot. */
+#define OF_NEWEST                                                                                            \
+        " WHERE path = ?2 AND snapshot = (SELECT max(s.id) FROM snapshots s JOIN snapshot_disks d"           \
+        " ON d.snapshot = s.id WHERE s.vm = ?3 AND d.path = ?2 AND s.state = 'taken')"
+
 /* The merged file beside that of the upper layer, on which another one stands: a layer that changes nothing.
  * The disk's top stands on it now. */
 static gboolean add_copy(Catalogue *c, const MergeRecord *r, const char *file_on, GError **error)
@@ -125,11 +128,8 @@ static gboolean add_copy(Catalogue *c, const MergeRecord *r, const char *file_on
         copy.disk = upper->disk;
         copy.size_bytes = upper->size_bytes;
         return catalogue_layer_add(c, &copy, error) &&
-               sql_run(c, error,
-                       "UPDATE snapshot_disks SET next_on = ?1 WHERE path = ?2 AND snapshot ="
-                       " (SELECT max(s.id) FROM snapshots s JOIN snapshot_disks d ON d.snapshot = s.id"
-                       " WHERE s.vm = ?3 AND d.path = ?2 AND s.state = 'taken')",
-                       "sss", r->id, r->path, r->vm);
+               sql_run(c, error, "UPDATE snapshot_disks SET next_on = ?1" OF_NEWEST, "sss", r->id, r->path,
+                       r->vm);
 }
 
 static gboolean record_file(Catalogue *c, const MergeRecord *r, const char *file_on, GError **error)
@@ -139,13 +139,19 @@ static gboolean record_file(Catalogue *c, const MergeRecord *r, const char *file
                        : catalogue_layer_set_file(c, r->upper, r->file, file_on, "qcow2", error);
 }
 
-gboolean catalogue_merge_record(Catalogue *c, const MergeRecord *r, GError **error)
+static gboolean record_top(Catalogue *c, const MergeRecord *r, const char *new_top, GError **error)
+{
+        return !new_top || sql_run(c, error, "UPDATE snapshot_disks SET next = ?1" OF_NEWEST, "sss", new_top,
+                                   r->path, r->vm);
+}
+
+gboolean catalogue_merge_record(Catalogue *c, const MergeRecord *r, const char *new_top, GError **error)
 {
         g_autoptr(LayerRecord) lower = catalogue_layer_get(c, r->lower, error);
 
         return lower && catalogue_begin(c, error) &&
                catalogue_end(c,
-                             record_file(c, r, lower->file_on, error) &&
+                             record_file(c, r, lower->file_on, error) && record_top(c, r, new_top, error) &&
                                      set_state(c, r->id, MERGE_RECORDED, error),
                              error);
 }

@@ -10,6 +10,7 @@
 typedef enum {
         MERGE_PLANNED,  /* the new file, if it is there, is not whole, and nobody has it */
         MERGE_COMPARED, /* it is whole; the top may stand on it, in QEMU and by its header */
+        MERGE_STOPPED,  /* the same, and the domain was stopped for it, or is about to be */
         MERGE_RECORDED, /* the top does, and the layers' rows say so: files that nobody needs are to go */
         MERGE_FOREIGN,  /* somebody else changed the chain in between: nothing is touched any more */
         MERGE_STATE_MAX
@@ -35,8 +36,9 @@ gboolean catalogue_merge_add(Catalogue *c, const MergeRecord *r, GError **error)
 GPtrArray *catalogue_merge_list(Catalogue *c, const char *vm, GError **error);
 /* Not MERGE_RECORDED. NOT_FOUND. */
 gboolean catalogue_merge_set_state(Catalogue *c, const char *id, MergeState state, GError **error);
-/* MERGE_RECORDED, and that the new file is the upper layer's, all or nothing. */
-gboolean catalogue_merge_record(Catalogue *c, const MergeRecord *r, GError **error);
+/* MERGE_RECORDED, and that the new file is the upper layer's, all or nothing; and that the disk's top is the
+ * file named @new_top now (NULL: it stays what it was). */
+gboolean catalogue_merge_record(Catalogue *c, const MergeRecord *r, const char *new_top, GError **error);
 /* The lower layer has no file of its own any more, unless it has got another one. */
 gboolean catalogue_merge_drop_lower(Catalogue *c, const MergeRecord *r, GError **error);
 gboolean catalogue_merge_remove(Catalogue *c, const char *id, GError **error);

@@ -67,12 +67,46 @@ static gboolean add_files(JsonObject *to, const char *member, const char *xml, G
         return TRUE;
 }
 
+/* A copy or a commit that goes on, or is ready; NULL: none. */
+static xmlNode *mirror_of(const xmlNode *disk)
+{
+        return xml_child(disk, "mirror");
+}
+
+static gboolean add_copies(JsonObject *to, const char *xml, GError **error)
+{
+        g_autoptr(XmlDoc) doc = NULL;
+        JsonObject *copies;
+
+        if (!xml)
+                return TRUE;
+        doc = xml_domain_parse(xml, error);
+        if (!doc)
+                return FALSE;
+        copies = json_object_new();
+        for (xmlNode *n = first_disk(doc); n; n = next_disk(n->next)) {
+                const xmlNode *mirror = mirror_of(n);
+                g_autofree char *target = target_of(n), *file = mirror ? file_of(mirror) : NULL;
+                JsonObject *copy;
+
+                if (!target || !file || !xml_attribute_is(mirror, "job", "copy"))
+                        continue;
+                copy = json_object_new();
+                json_object_set_string_member(copy, "to", file);
+                json_object_set_boolean_member(copy, "ready", xml_attribute_is(mirror, "ready", "yes"));
+                json_object_set_object_member(copies, target, copy);
+        }
+        json_object_set_object_member(to, "copies", copies);
+        return TRUE;
+}
+
 char *domain_disks_tell(const char *live, const char *defined, gboolean saved, GError **error)
 {
         g_autoptr(JsonObject) o = json_object_new();
         g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), o);
 
-        if (!add_files(o, "live", live, error) || !add_files(o, "defined", defined, error))
+        if (!add_files(o, "live", live, error) || !add_copies(o, live, error) ||
+            !add_files(o, "defined", defined, error))
                 return NULL;
         json_object_set_boolean_member(o, "saved", saved);
         return json_to_string(node, FALSE);
@@ -193,4 +227,91 @@ char *domain_disks_switch(const char *live, const char *changes, GError **error)
                                  json_object_get_string_member_with_default(wanted, target, NULL));
         }
         return xml_dump(snapshot);
+}
+
+/* ---- copies ---- */
+
+static JsonObject *parse_copy(const char *copy, JsonNode **ret_node, GError **error)
+{
+        JsonObject *o = parse_changes(copy, ret_node, error);
+
+        if (o && json_object_has_member(o, "target") && json_object_has_member(o, "to"))
+                return o;
+        if (o)
+                g_set_error_literal(error, MOULT_ERROR, MOULT_ERROR_MALFORMED,
+                                    "a copy has a target and a file");
+        return NULL;
+}
+
+/* <driver>, <source>, or their like in a backing store. */
+static void describe(xmlNode *n, const char *format_element, const char *format, const char *file)
+{
+        xmlNewProp(xmlNewChild(n, NULL, BAD_CAST format_element, NULL), BAD_CAST "type", BAD_CAST format);
+        xmlNewProp(xmlNewChild(n, NULL, BAD_CAST "source", NULL), BAD_CAST "file", BAD_CAST file);
+}
+
+/* All of it, with its end: no header is read. */
+static void describe_below(xmlNode *n, JsonArray *below)
+{
+        for (guint i = 0; below && i < json_array_get_length(below); i++) {
+                JsonObject *o = json_array_get_object_element(below, i);
+
+                n = xmlNewChild(n, NULL, BAD_CAST "backingStore", NULL);
+                xmlNewProp(n, BAD_CAST "type", BAD_CAST "file");
+                describe(n, "format", json_object_get_string_member(o, "format"),
+                         json_object_get_string_member(o, "file"));
+        }
+        xmlNewChild(n, NULL, BAD_CAST "backingStore", NULL);
+}
+
+char *domain_disks_copy(const char *copy, GError **error)
+{
+        g_autoptr(XmlDoc) doc = NULL;
+        g_autoptr(JsonNode) node = NULL;
+        JsonObject *o = parse_copy(copy, &node, error);
+        xmlNode *disk;
+
+        if (!o)
+                return NULL;
+        doc = xmlNewDoc(BAD_CAST "1.0");
+        disk = xmlNewNode(NULL, BAD_CAST "disk");
+        xmlDocSetRootElement(doc, disk);
+        xmlNewProp(disk, BAD_CAST "type", BAD_CAST "file");
+        describe(disk, "driver", "qcow2", json_object_get_string_member(o, "to"));
+        describe_below(disk,
+                       json_object_has_member(o, "below") ? json_object_get_array_member(o, "below") : NULL);
+        return xml_dump(doc);
+}
+
+gboolean domain_disks_find_copy(const char *live, const char *copy, DomainCopy *ret, char **ret_target,
+                                GError **error)
+{
+        g_autoptr(XmlDoc) doc = xml_domain_parse(live, error);
+        g_autoptr(JsonNode) node = NULL;
+        JsonObject *o = doc ? parse_copy(copy, &node, error) : NULL;
+        xmlNode *disk = o ? disk_with(doc, json_object_get_string_member(o, "target"), error) : NULL, *mirror;
+        g_autofree char *file = NULL;
+
+        if (!disk)
+                return FALSE;
+        mirror = mirror_of(disk);
+        file = mirror ? file_of(mirror) : NULL;
+        *ret_target = g_strdup(json_object_get_string_member(o, "target"));
+        *ret = !mirror ? DOMAIN_COPY_NONE
+               : !xml_attribute_is(mirror, "job", "copy") ||
+                               g_strcmp0(file, json_object_get_string_member(o, "to")) != 0
+                       ? DOMAIN_COPY_OTHER
+               : xml_attribute_is(mirror, "ready", "yes") ? DOMAIN_COPY_READY
+                                                          : DOMAIN_COPY_UNDER_WAY;
+        return TRUE;
+}
+
+gboolean domain_disks_copies(const char *live)
+{
+        g_autoptr(XmlDoc) doc = xml_domain_parse(live, NULL);
+
+        for (xmlNode *n = doc ? first_disk(doc) : NULL; n; n = next_disk(n->next))
+                if (mirror_of(n) && !xml_attribute_is(mirror_of(n), "ready", "yes"))
+                        return TRUE;
+        return FALSE;
 }

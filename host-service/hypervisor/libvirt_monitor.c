@@ -61,7 +61,7 @@ static void tell_disks(const LibvirtMonitor *m, const Command *cmd, const char *
                                     m->uri, m->domain, cmd->name, error->message)
                       : NULL;
 
-        if (!error && !node) /* VIRT_DISKS_DEFINE and _SWITCH have nothing to say */
+        if (!error && !node) /* most have nothing to say */
                 node = json_node_init_null(json_node_alloc());
         cmd->done(why ? NULL : node, why, cmd->user); /* may free the monitor */
 }
@@ -110,7 +110,14 @@ static void ask_disks(Monitor *base, VirtDisks what, JsonObject *arguments, guin
 {
         static const char *const names[] = {[VIRT_DISKS_ASK] = "asking for its disks' files",
                                             [VIRT_DISKS_DEFINE] = "naming its disks' files",
-                                            [VIRT_DISKS_SWITCH] = "switching its disks to new files"};
+                                            [VIRT_DISKS_SWITCH] = "switching its disks to new files",
+                                            [VIRT_DISKS_COPY] = "copying its disk's top",
+                                            [VIRT_DISKS_AWAIT] = "waiting for a copy of its disk's top",
+                                            [VIRT_DISKS_PIVOT] =
+                                                    "putting a copy in the place of its disk's top",
+                                            [VIRT_DISKS_DROP] = "ending a copy of its disk's top",
+                                            [VIRT_STOP] = "stopping its processors",
+                                            [VIRT_GO_ON] = "letting its processors go on"};
         LibvirtMonitor *m = (LibvirtMonitor *)base;
         g_autoptr(JsonNode) node = json_node_alloc();
         g_autofree char *text = NULL;

@@ -29,6 +29,15 @@ gboolean domain_is_saved(JsonNode *told)
         return o && json_object_get_boolean_member_with_default(o, "saved", FALSE);
 }
 
+const char *domain_copy(JsonNode *told, const char *target, gboolean *ret_ready)
+{
+        JsonObject *copies = files_of(told, "copies");
+        JsonObject *copy = copies ? qmp_object(json_object_get_member(copies, target)) : NULL;
+
+        *ret_ready = copy && json_object_get_boolean_member_with_default(copy, "ready", FALSE);
+        return copy ? qmp_string(copy, "to") : NULL;
+}
+
 void domain_call_by_targets(JsonNode *told, GPtrArray *disks)
 {
         JsonObject *live = files_of(told, "live");

@@ -14,6 +14,8 @@ const char *domain_file(JsonNode *told, const char *where, const char *target);
 gboolean domain_is(JsonNode *told, const char *where);
 /* Its next start goes on from a managed save, which names files, too. */
 gboolean domain_is_saved(JsonNode *told);
+/* To which file the disk is being copied; NULL: to none. Borrowed. */
+const char *domain_copy(JsonNode *told, const char *target, gboolean *ret_ready);
 /* Of @disks (of struct vm_disk), those that libvirt knows are called by their targets: QEMU's own name of the
  * device is long, and libvirt is asked by the target. */
 void domain_call_by_targets(JsonNode *told, GPtrArray *disks);

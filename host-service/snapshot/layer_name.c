@@ -72,3 +72,18 @@ char *layer_name_id(const char *name)
                 return NULL;
         return g_strdup_printf("%s-%u", n.id, n.disk);
 }
+
+#define ULID_TIME_LEN 10 /* digits; the random part comes after them */
+
+char *layer_name_of_top(const char *name)
+{
+        g_autofree char *base = layer_name_base(name);
+        struct layer_name n;
+        const char *digit;
+
+        if (!base || !layer_name_parse(name, base, &n))
+                return NULL;
+        digit = strchr(OPERATION_ID_DIGITS, n.id[ULID_TIME_LEN]);
+        n.id[ULID_TIME_LEN] = OPERATION_ID_DIGITS[(digit - OPERATION_ID_DIGITS) ^ 16];
+        return layer_name_new(base, n.id, n.disk, NULL);
+}

@@ -23,3 +23,7 @@ char *layer_name_base(const char *name);
 /* "ID-DISK", by which catalogue and store know the layer @name. NULL: it is no layer's. Owned by the caller.
  */
 char *layer_name_id(const char *name);
+/* The name of the top that takes the place of another one once @name, a merged file, lies below it: as that
+ * of @name, with a ULID that no operation has (of theirs the first bit of the random part is 0). Owned by the
+ * caller. NULL: @name is no layer's. */
+char *layer_name_of_top(const char *name);

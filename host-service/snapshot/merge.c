@@ -46,20 +46,34 @@ void merge_settle_again(SnapshotMerge *m, const GError *error)
         merge_take(m, way_settle);
 }
 
+static void no_way(SnapshotMerge *m, JsonObject *arguments, hypervisor_reply_func done)
+{
+        g_autoptr(GError) none = g_error_new(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
+                                             "the way to the QEMU of \"%s\" was removed meanwhile", m->vm);
+
+        if (arguments)
+                json_object_unref(arguments);
+        done(NULL, none, m);
+}
+
 void merge_command(SnapshotMerge *m, const char *name, JsonObject *arguments, hypervisor_reply_func done)
 {
         Hypervisor *h = m->guests->ops->hypervisor(m->guests->self, m->vm);
-        g_autoptr(GError) none = NULL;
 
-        if (h) {
+        if (h)
                 hypervisor_command(h, name, arguments, done, m);
-                return;
-        }
-        if (arguments)
-                json_object_unref(arguments);
-        none = g_error_new(MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
-                           "the way to the QEMU of \"%s\" was removed meanwhile", m->vm);
-        done(NULL, none, m);
+        else
+                no_way(m, arguments, done);
+}
+
+void merge_ask_domain(SnapshotMerge *m, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done)
+{
+        Hypervisor *h = m->guests->ops->hypervisor(m->guests->self, m->vm);
+
+        if (h)
+                hypervisor_disks(h, what, arguments, done, m);
+        else
+                no_way(m, arguments, done);
 }
 
 /* ---- references: while files are read ---- */
@@ -84,6 +98,7 @@ static void forget_row(SnapshotMerge *m)
 {
         let_go(m);
         g_clear_pointer(&m->r, merge_record_free);
+        g_clear_pointer(&m->next, g_free);
         g_clear_pointer(&m->chain, g_ptr_array_unref);
 }
 
@@ -93,6 +108,7 @@ static void really_free(SnapshotMerge *m)
 {
         forget_row(m);
         g_clear_pointer(&m->found, g_ptr_array_unref);
+        g_clear_pointer(&m->domain, json_node_unref);
         g_clear_pointer(&m->known, g_ptr_array_unref);
         g_clear_error(&m->off_error);
         g_clear_pointer(&m->top_options, json_object_unref);
@@ -125,8 +141,8 @@ void merge_run(SnapshotMerge *m, host_work_func work, gboolean may_cancel, host_
 
 /* ---- what there is ---- */
 
-/* QEMU cannot be asked. Where nothing is under way there is nothing to settle; a create finds out itself. */
-static void not_asked(SnapshotMerge *m, const GError *error)
+/* Where nothing is under way there is nothing to settle; a create finds out itself. */
+void merge_not_asked(SnapshotMerge *m, const GError *error)
 {
         if (m->r)
                 merge_unsettled(m, error);
@@ -140,12 +156,12 @@ static void on_status(HypervisorStatus status, const GError *error, gpointer use
 
         m->status = status;
         if (error)
-                not_asked(m, error);
+                merge_not_asked(m, error);
         else
                 merge_next(m);
 }
 
-static void step_ask_status(SnapshotMerge *m)
+void merge_step_ask_status(SnapshotMerge *m)
 {
         Hypervisor *h = m->guests->ops->hypervisor(m->guests->self, m->vm);
 
@@ -168,7 +184,7 @@ static void on_found(JsonNode *result, const GError *error, gpointer user)
         odd = error ? g_error_copy(error)
                     : g_error_new_literal(MOULT_ERROR, MOULT_ERROR_MALFORMED,
                                           "QEMU's answer is no list of drives");
-        not_asked(m, odd);
+        merge_not_asked(m, odd);
 }
 
 static void step_find(SnapshotMerge *m)
@@ -223,7 +239,7 @@ static void step_add_row(SnapshotMerge *m)
 static gboolean is_right(SnapshotMerge *m, const struct disk_image *chain, GError **error)
 {
         g_free(m->look.backing);
-        if (!merge_files_look(m->r, &m->look, error))
+        if (!merge_files_look(m->r, m->next, &m->look, error))
                 return FALSE;
         if (m->look.path_use == (m->found ? IMAGE_WRITTEN : IMAGE_FREE) && m->kind->settle(m) == MERGE_APART)
                 return m->found || layer_images_check(chain, m->chain->len, 2, error);
@@ -249,7 +265,8 @@ static gpointer work_make(gpointer data, GCancellable *c, GError **error)
         for (guint i = 0; i < m->chain->len; i++)
                 chain[i] = *(const struct disk_image *)m->chain->pdata[i];
         return is_right(m, chain, error) &&
-                               (m->which != MERGE_STORED || merge_files_have_room(m->r, error)) &&
+                               (m->which != MERGE_STORED ||
+                                merge_files_have_room(m->r, m->next != NULL, error)) &&
                                merge_files_make(m->r, chain, m->chain->len, QEMU_IMG, c, error)
                        ? m
                        : NULL;
@@ -292,9 +309,10 @@ static void step_mark_compared(SnapshotMerge *m)
 void merge_step_record(SnapshotMerge *m)
 {
         g_autoptr(GError) error = NULL;
+        g_autofree char *new_top = m->look.is_next ? g_path_get_basename(m->next) : NULL;
 
         fault_point("merge-record");
-        if (!catalogue_merge_record(m->catalogue, m->r, &error)) {
+        if (!catalogue_merge_record(m->catalogue, m->r, new_top, &error)) {
                 merge_unsettled(m, error);
                 return;
         }
@@ -337,9 +355,11 @@ void merge_step_remove(SnapshotMerge *m)
 
 /* ---- ways ---- */
 
-static const merge_step way_begin[] = {step_begin, step_ask_status, step_find, step_take};
+static const merge_step way_begin[] = {step_begin, merge_step_ask_status, step_find, merge_step_ask_domain,
+                                       step_take};
 static const merge_step way_make[] = {step_add_row, step_make, step_mark_compared};
-static const merge_step way_settle[] = {step_ask_status, step_find, merge_step_look};
+static const merge_step way_settle[] = {merge_step_ask_status, step_find, merge_step_ask_domain,
+                                        merge_step_look};
 static const merge_step way_look[] = {merge_step_look};
 
 void merge_step_settle(SnapshotMerge *m)
@@ -363,7 +383,6 @@ SnapshotMerge *snapshot_merge_new(const struct host_env *env, Catalogue *c, cons
         m->done = done;
         m->user = user;
         m->cancellable = g_cancellable_new();
-        m->kind = &merge_by_qemu;
         merge_take(m, way_begin);
         return m;
 }

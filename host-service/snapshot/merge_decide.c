@@ -43,19 +43,32 @@ static void decide_apart(SnapshotMerge *m)
         merge_take(m, m->error ? m->kind->back : m->found ? m->kind->put : m->kind->put_off);
 }
 
+/* What was to put it there has said no, and it is there: on, at once. Anything else is tried again later. */
+static void decide_half(SnapshotMerge *m)
+{
+        if (m->put)
+                g_clear_error(&m->error);
+        m->put = FALSE;
+        if (m->error)
+                merge_unsettled(m, m->error);
+        else
+                merge_take(m, m->kind->half);
+}
+
 static void decide(SnapshotMerge *m)
 {
         MergeSettle settle = m->kind->settle(m);
         g_autoptr(GError) busy = NULL;
 
-        if (!m->found && m->look.path_use != IMAGE_FREE) {
+        if (!m->found && (m->look.path_use != IMAGE_FREE || m->look.next_use != IMAGE_FREE)) {
                 busy = g_error_new(MOULT_ERROR, MOULT_ERROR_BUSY, "a QEMU that cannot be asked has %s open",
                                    m->r->path);
                 merge_unsettled(m, busy);
                 return;
         }
         /* It may have ended since it was asked. */
-        if (m->found && m->look.path_use != IMAGE_WRITTEN && settle != MERGE_STRANGE) {
+        if (m->found && m->look.path_use != IMAGE_WRITTEN && m->look.next_use != IMAGE_WRITTEN &&
+            settle != MERGE_STRANGE) {
                 busy = g_error_new(MOULT_ERROR, MOULT_ERROR_BUSY, "no QEMU holds its lock on %s just now",
                                    m->r->path);
                 merge_unsettled(m, busy);
@@ -66,10 +79,7 @@ static void decide(SnapshotMerge *m)
                 decide_apart(m);
                 return;
         case MERGE_HALF:
-                if (m->error)
-                        merge_unsettled(m, m->error);
-                else
-                        merge_take(m, m->kind->half);
+                decide_half(m);
                 return;
         case MERGE_TOGETHER:
                 g_clear_error(&m->error);
@@ -78,7 +88,10 @@ static void decide(SnapshotMerge *m)
                 return;
         case MERGE_STRANGE:
         default:
-                leave(m, "its top stands on another file");
+                if (m->r->state == MERGE_STOPPED)
+                        merge_take(m, m->kind->go_on);
+                else
+                        leave(m, "its top stands on another file");
         }
 }
 
@@ -114,7 +127,7 @@ static gpointer work_look(gpointer data, GCancellable *c, GError **error)
         SnapshotMerge *m = data;
 
         g_free(m->look.backing);
-        return merge_files_look(m->r, &m->look, error) ? m : NULL;
+        return merge_files_look(m->r, m->next, &m->look, error) ? m : NULL;
 }
 
 static void on_looked(gpointer result, GError *error, gpointer user)

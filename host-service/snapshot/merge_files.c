@@ -60,21 +60,40 @@ static gboolean look_at_result(const MergeRecord *r, struct merge_look *ret, GEr
                moult_error_errno(error, errno, "looking at %s", r->file);
 }
 
-gboolean merge_files_look(const MergeRecord *r, struct merge_look *ret, GError **error)
+static gboolean is_same(const struct stat *of, const char *path)
+{
+        struct stat st;
+
+        return lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == of->st_dev &&
+               st.st_ino == of->st_ino;
+}
+
+static gboolean look_at_next(const char *next, struct merge_look *ret, GError **error)
+{
+        scoped_fd int fd = open(next, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+        if (fd < 0 && errno != ENOENT)
+                return moult_error_errno(error, errno, "opening %s", next);
+        ret->next_use = fd >= 0 ? image_lock_look(fd) : IMAGE_FREE;
+        return TRUE;
+}
+
+gboolean merge_files_look(const MergeRecord *r, const char *next, struct merge_look *ret, GError **error)
 {
         scoped_fd int fd = open(r->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        struct stat path, top;
+        struct stat path;
 
         *ret = (struct merge_look){0};
         if (fd < 0 || fstat(fd, &path) != 0)
                 return moult_error_errno(error, errno, "opening the disk %s", r->path);
-        ret->is_top = S_ISREG(path.st_mode) && lstat(r->top, &top) == 0 && top.st_dev == path.st_dev &&
-                      top.st_ino == path.st_ino;
+        ret->is_top = is_same(&path, r->top);
+        ret->is_next = next && is_same(&path, next);
+        ret->next_use = IMAGE_FREE;
         ret->path_use = image_lock_look(fd);
         /* QEMU has written it, and nobody has asked it to flush. */
         if (fsync(fd) != 0)
                 return moult_error_errno(error, errno, "syncing %s", r->path);
-        if (!look_at_result(r, ret, error))
+        if (!look_at_result(r, ret, error) || (next && !look_at_next(next, ret, error)))
                 return FALSE;
         ret->backing = layer_image_backing(fd, r->path, error);
         return ret->backing != NULL;
@@ -95,16 +114,16 @@ static gboolean may_make(const MergeRecord *r, GError **error)
         return FALSE;
 }
 
-gboolean merge_files_have_room(const MergeRecord *r, GError **error)
+gboolean merge_files_have_room(const MergeRecord *r, gboolean with_top, GError **error)
 {
-        struct stat upper, lower;
+        struct stat upper, lower, top = {0};
         struct statvfs fs;
         guint64 needed, room;
 
         if (stat(r->upper_file, &upper) != 0 || stat(r->lower_file, &lower) != 0 ||
-            statvfs(r->lower_file, &fs) != 0)
+            (with_top && stat(r->top, &top) != 0) || statvfs(r->lower_file, &fs) != 0)
                 return moult_error_errno(error, errno, "looking at %s and %s", r->upper_file, r->lower_file);
-        needed = 512 * ((guint64)upper.st_blocks + (guint64)lower.st_blocks);
+        needed = 512 * ((guint64)upper.st_blocks + (guint64)lower.st_blocks + (guint64)top.st_blocks);
         room = (guint64)fs.f_bavail * fs.f_frsize;
         if (room >= needed && fault_point("merge-room") == 0)
                 return TRUE;

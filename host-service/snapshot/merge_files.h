@@ -13,12 +13,13 @@
 gboolean merge_files_make(const MergeRecord *r, const struct disk_image *chain, guint n, const char *qemu_img,
                           GCancellable *c, GError **error);
 
-/* NO_SPACE: there is none for a copy of all that both files have. What nobody has asked for must not fill the
- * file system that VMs write to. */
-gboolean merge_files_have_room(const MergeRecord *r, GError **error);
+/* NO_SPACE: there is none for a copy of all that both files have, and the top (@with_top). What nobody has
+ * asked for must not fill the file system that VMs write to. */
+gboolean merge_files_have_room(const MergeRecord *r, gboolean with_top, GError **error);
 
-/* @ret->backing is the caller's. What the top's header says is on the medium after it. */
-gboolean merge_files_look(const MergeRecord *r, struct merge_look *ret, GError **error);
+/* @next: the new top that the disk gets; NULL: it keeps its own. @ret->backing is the caller's. What is at
+ * the well-known path is on the medium after it. */
+gboolean merge_files_look(const MergeRecord *r, const char *next, struct merge_look *ret, GError **error);
 
 /* A layer's file goes. It is not there: success. BUSY: a QEMU has it open; REFUSED: it has no layer's name.
  */

@@ -4,7 +4,9 @@
 #include "host-service/catalogue/operations.h"
 #include "host-service/catalogue/vms.h"
 #include "host-service/disk/disk.h"
+#include "host-service/hypervisor/libvirt_uri.h"
 #include "host-service/snapshot/known_disks.h"
+#include "host-service/snapshot/layer_name.h"
 #include "host-service/snapshot/merge_choice.h"
 #include "host-service/snapshot/merge_private.h"
 
@@ -16,42 +18,47 @@ static MergeRecord *begun(SnapshotMerge *m, GError **error)
         for (guint i = 0; rows && i < rows->len; i++) {
                 const MergeRecord *r = rows->pdata[i];
 
-                if (r->state == MERGE_PLANNED || r->state == MERGE_COMPARED)
+                if (r->state == MERGE_PLANNED || r->state == MERGE_COMPARED || r->state == MERGE_STOPPED)
                         return g_ptr_array_steal_index(rows, i);
         }
         return NULL;
 }
 
-/* libvirt keeps the names of its domains' files itself. @error unset, and FALSE: a create finds out itself.
- */
-static gboolean may_begin(SnapshotMerge *m, GError **error)
+/* @error unset, and FALSE: a create finds out itself. */
+static gboolean may_begin(SnapshotMerge *m, const VmRecord *vm, GError **error)
 {
-        g_autoptr(GError) why = NULL;
-        g_autoptr(VmRecord) vm = catalogue_vm_get(m->catalogue, m->vm, &why);
-
-        if (vm && vm->libvirt)
-                why = g_error_new(
-                        MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
-                        "VM \"%s\" is a domain of libvirt's, which this moult cannot tell of merged "
-                        "files yet; its disks stay as they are",
-                        m->vm);
-        if (!why)
+        if (!vm || !vm->libvirt || libvirt_uri_is_local(vm->libvirt))
                 return TRUE;
         if (m->which == MERGE_ALL)
-                g_propagate_error(error, g_steal_pointer(&why));
+                g_set_error(error, MOULT_ERROR, MOULT_ERROR_UNSUPPORTED,
+                            "VM \"%s\" is a domain of the libvirt %s: the files of its disks are on that "
+                            "host, and "
+                            "are merged by a moultd there",
+                            m->vm, vm->libvirt);
         return FALSE;
+}
+
+static void set_next(SnapshotMerge *m)
+{
+        g_autofree char *dir = g_path_get_dirname(m->r->file), *name = g_path_get_basename(m->r->file);
+        g_autofree char *next = layer_name_of_top(name);
+
+        if (m->kind == &merge_by_libvirt)
+                m->next = g_build_filename(dir, next, NULL);
 }
 
 gboolean merge_plan_begin(SnapshotMerge *m, GError **error)
 {
         g_autoptr(GError) why = NULL;
+        g_autoptr(VmRecord) vm = catalogue_vm_get(m->catalogue, m->vm, NULL);
 
+        m->kind = vm && vm->libvirt ? &merge_by_libvirt : &merge_by_qemu;
         m->r = begun(m, &why);
         if (why)
                 g_propagate_error(error, g_steal_pointer(&why));
-        else if (m->r || may_begin(m, error))
-                return TRUE;
-        return FALSE;
+        else if (m->r)
+                set_next(m);
+        return m->r || (!why && may_begin(m, vm, error));
 }
 
 /* What it is made of, and what is below. The texts are @found's and the row's. */
@@ -96,10 +103,13 @@ gboolean merge_plan_choose(SnapshotMerge *m, GError **error)
                 return FALSE;
         r = merge_choice_make(m->catalogue, m->vm, m->found ? m->found : m->known, m->which, id, &disk,
                               error);
-        m->chain = r ? chain_of(r, disk, error) : NULL;
+        if (!r || (m->kind == &merge_by_libvirt && !merge_domain_plan(m, r, error)))
+                return FALSE;
+        m->chain = chain_of(r, disk, error);
         if (!m->chain)
                 return FALSE;
         r->created_us = host_wall_us(m->env);
         m->r = g_steal_pointer(&r);
+        set_next(m);
         return TRUE;
 }

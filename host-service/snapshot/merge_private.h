@@ -1,7 +1,8 @@
 /* host-service/snapshot/merge_private.h - what the files of a merge share; for them only.
  *
  * merge.c: the beginning and the end, and what is written down. merge_plan.c: which is next. merge_decide.c:
- * how far it is. merge_nodes.c: how QEMU's top gets onto the new file. Files: merge_files.h. */
+ * how far it is. merge_nodes.c: how QEMU's top gets onto the new file; merge_domain.c: how a domain's does,
+ * through libvirt. Files: merge_files.h. */
 #pragma once
 
 #include "host-service/snapshot/merge.h"
@@ -21,8 +22,9 @@ struct merge_kind {
         const merge_step *half;                        /* MERGE_HALF */
         const merge_step *tidy;                        /* MERGE_TOGETHER */
         const merge_step *back;                        /* MERGE_APART, or nobody has the new file: it goes */
+        const merge_step *go_on;                       /* it was stopped for it; NULL: that is never done */
 };
-extern const struct merge_kind merge_by_qemu;
+extern const struct merge_kind merge_by_qemu, merge_by_libvirt;
 
 struct SnapshotMerge {
         const struct merge_kind *kind;
@@ -44,6 +46,8 @@ struct SnapshotMerge {
         MergeRecord *r;   /* the present one; NULL: none is under way */
         GPtrArray *chain; /* of struct disk_image: what it is made of, and what is below */
         struct merge_look look;
+        char *next;       /* of a domain: the new top that its disk gets; NULL: it keeps its own */
+        JsonNode *domain; /* what libvirt says of its disks; NULL: it is none, or is not known any more */
         char *top, *top_file, *below; /* QEMU's nodes */
         JsonObject *top_options;      /* what QEMU says of the first one */
         GPtrArray *old;               /* names of nodes that go */
@@ -65,8 +69,15 @@ void merge_fail(SnapshotMerge *m, const GError *error);
 void merge_settle_again(SnapshotMerge *m, const GError *error);
 /* It cannot even be looked at. @m may be gone afterwards. */
 void merge_unsettled(SnapshotMerge *m, const GError *error);
+/* QEMU, or libvirt, cannot be asked. @m may be gone afterwards. */
+void merge_not_asked(SnapshotMerge *m, const GError *error);
 /* @done may run from inside. Takes over @arguments. */
 void merge_command(SnapshotMerge *m, const char *name, JsonObject *arguments, hypervisor_reply_func done);
+/* The same for libvirt. */
+void merge_ask_domain(SnapshotMerge *m, VirtDisks what, JsonObject *arguments, hypervisor_reply_func done);
+/* A row that is planned: whether it can be done, by what libvirt has told; and the name of its own that the
+ * top has, if QEMU has it by another. */
+gboolean merge_domain_plan(const SnapshotMerge *m, MergeRecord *r, GError **error);
 
 /* m->r: one that an earlier moultd has begun, or NULL. FALSE: nothing is to be done; @error unset: a create
  * finds out why itself. */
@@ -78,6 +89,9 @@ gboolean merge_plan_choose(SnapshotMerge *m, GError **error);
 void merge_run(SnapshotMerge *m, host_work_func work, gboolean may_cancel, host_work_done done);
 gboolean merge_came_back(SnapshotMerge *m);
 
+void merge_step_ask_status(SnapshotMerge *m);
+/* Of a domain: what libvirt says. */
+void merge_step_ask_domain(SnapshotMerge *m);
 /* Looks at all again, and decides. */
 void merge_step_settle(SnapshotMerge *m);
 /* At the files only. */

@@ -8,9 +8,11 @@
 
 struct merge_look {
         gboolean is_top;          /* the well-known path is the top's */
+        gboolean is_next;         /* or that of the new top, which a domain gets */
         gboolean has_result;      /* the new file is there */
         enum image_lock path_use; /* what QEMUs do with the well-known path's file */
-        char *backing;            /* by the header of the top; "": none */
+        enum image_lock next_use; /* the same with the new top; IMAGE_FREE: it is not there */
+        char *backing;            /* by the header of the well-known path's file; "": none */
 };
 
 typedef enum {
@@ -24,3 +26,10 @@ typedef enum {
 MergeSettle merge_settle(const MergeRecord *r, const GPtrArray *disks, const struct merge_look *look);
 /* The disk of it, or NULL. */
 const struct vm_disk *merge_settle_disk(const MergeRecord *r, const GPtrArray *disks);
+
+/* The same of a domain of libvirt's, whose disk gets the new top @next: MERGE_APART: it has the old one;
+ * MERGE_HALF: it has the new one, and the definition or the path does not, or it stands; MERGE_TOGETHER: all
+ * have the same, whichever it is (look->is_next). @defined: from which file it is started; NULL: there is no
+ * definition. */
+MergeSettle merge_settle_domain(const MergeRecord *r, const char *next, const GPtrArray *disks,
+                                const char *defined, const struct merge_look *look);

@@ -93,7 +93,7 @@ Test(catalogue_merges, a_merge_goes_from_plan_to_record_and_is_forgotten)
         cr_expect(eq(int, r->state, MERGE_COMPARED));
         cr_expect(eq(str, r->lower_file, (char *)"/d/a"));
         cr_expect(eq(ptr, r->below, NULL));
-        cr_assert(catalogue_merge_record(c, r, NULL));
+        cr_assert(catalogue_merge_record(c, r, NULL, NULL));
         g_autofree char *upper = file_of(c, "B-0"), *lower = file_of(c, "A-0");
         cr_expect(eq(str, upper, (char *)"/d/m on base-1"));
         cr_expect(eq(str, lower, (char *)"/d/a on base-1"));
@@ -110,7 +110,7 @@ Test(catalogue_merges, the_lower_file_is_needed_until_both_layers_are_in_a_store
         g_autoptr(Catalogue) c = host_world_catalogue(w);
         MergeRecord m = two(c);
 
-        cr_assert(catalogue_merge_add(c, &m, NULL) && catalogue_merge_record(c, &m, NULL));
+        cr_assert(catalogue_merge_add(c, &m, NULL) && catalogue_merge_record(c, &m, NULL, NULL));
         cr_expect(not(catalogue_merge_needs_lower(c, &m)), "no restore point is of it");
         g_autoptr(SnapshotRecord) made = make(c, "S1", "A-0", NULL);
         cr_expect(catalogue_merge_needs_lower(c, &m));
@@ -151,7 +151,7 @@ Test(catalogue_merges, a_branch_stands_on_the_upper_one_and_then_the_merged_file
         cr_expect(not(catalogue_merge_has_branch(c, "B-0")), "it has no file");
         cr_assert(catalogue_layer_set_file(c, "C-0", "/d/c", "B-0", "qcow2", NULL));
         cr_expect(catalogue_merge_has_branch(c, "B-0"));
-        cr_assert(catalogue_merge_add(c, &m, NULL) && catalogue_merge_record(c, &m, NULL));
+        cr_assert(catalogue_merge_add(c, &m, NULL) && catalogue_merge_record(c, &m, NULL, NULL));
         g_autofree char *upper = file_of(c, "B-0"), *copy = file_of(c, "M-0");
         cr_expect(eq(str, upper, (char *)"/d/b on A-0"));
         cr_expect(eq(str, copy, (char *)"/d/m on base-1"));
@@ -166,7 +166,7 @@ Test(catalogue_merges,
         g_autoptr(Catalogue) c = host_world_catalogue(w);
         MergeRecord m = two(c);
 
-        cr_assert(catalogue_merge_add(c, &m, NULL) && catalogue_merge_record(c, &m, NULL));
+        cr_assert(catalogue_merge_add(c, &m, NULL) && catalogue_merge_record(c, &m, NULL, NULL));
         take(c, "S1", "A-0", NULL);
         cr_assert(catalogue_layer_set_uploaded(c, "A-0", 9, digest, 1, NULL));
         cr_assert(catalogue_layer_set_uploaded(c, "B-0", 9, digest, 1, NULL));
@@ -178,4 +178,26 @@ Test(catalogue_merges,
         cr_expect(catalogue_merge_needs_lower(c, &m), "the disk stands on it now");
         take(c, "S3", "U-0", NULL);
         cr_expect(not(catalogue_merge_needs_lower(c, &m)), "and does not any more");
+}
+
+Test(catalogue_merges, a_new_top_is_in_the_row_of_the_newest_snapshot)
+{
+        g_autoptr(HostWorld) w = host_world_new();
+        g_autoptr(Catalogue) c = host_world_catalogue(w);
+        MergeRecord m = two(c);
+        struct snapshot_top top;
+
+        m.path = (char *)"/d/w";
+        take(c, "S1", "A-0", NULL);
+        take(c, "S2", "B-0", NULL);
+        cr_assert(catalogue_merge_add(c, &m, NULL));
+        cr_assert(catalogue_merge_set_state(c, "M-0", MERGE_STOPPED, NULL));
+        cr_assert(catalogue_merge_record(c, &m, "w.moult-N-0.layer", NULL));
+        cr_assert(catalogue_snapshot_top(c, "web", "/d/w", &top, NULL));
+        cr_expect(eq(str, top.name, (char *)"w.moult-N-0.layer"));
+        snapshot_top_clear(&top);
+        g_autoptr(SnapshotRecord) first = catalogue_snapshot_get(c, "S1", NULL);
+        cr_expect(eq(str, ((const struct snapshot_disk *)first->disks->pdata[0])->next,
+                     (char *)"w.moult-S1-0.layer"));
+        cr_expect(catalogue_snapshot_made(c, "w.moult-N-0.layer"));
 }

@@ -24,8 +24,8 @@ Test(domain_disks, tells_files_by_target)
         g_autofree char *off = domain_disks_tell(NULL, NULL, FALSE, NULL);
 
         cr_expect(eq(str, both,
-                     (char *)"{\"live\":{\"vda\":\"/d/w\",\"vdb\":\"/d/v&\"},\"defined\":{\"vda\":\"/d/"
-                             "x\"},\"saved\":true}"));
+                     (char *)"{\"live\":{\"vda\":\"/d/w\",\"vdb\":\"/d/v&\"},\"copies\":{},"
+                             "\"defined\":{\"vda\":\"/d/x\"},\"saved\":true}"));
         cr_expect(eq(str, off, (char *)"{\"saved\":false}"));
 }
 
@@ -67,4 +67,77 @@ Test(domain_disks, a_switch_leaves_the_other_disks_alone)
                   "%s", xml);
         cr_expect(eq(ptr, domain_disks_switch(TWO, "{\"vdz\":\"/d/n\"}", &none), NULL));
         cr_expect(g_error_matches(none, MOULT_ERROR, MOULT_ERROR_NOT_FOUND));
+}
+
+#define MIRROR(JOB, FILE, READY)                                                                             \
+        "<mirror type='file' job='" JOB "'" READY "><format type='qcow2'/><source file='" FILE "'/></"       \
+        "mirror>"
+#define COPIED(MORE) DOMAIN(DISK("vda", "/d/w", MORE) DISK("vdb", "/d/v", ""))
+
+Test(domain_disks, tells_copies_and_not_other_jobs)
+{
+        g_autofree char *under_way = domain_disks_tell(COPIED(MIRROR("copy", "/d/n", "")), NULL, FALSE, NULL);
+        g_autofree char *ready =
+                domain_disks_tell(COPIED(MIRROR("copy", "/d/n", " ready='yes'")), NULL, FALSE, NULL);
+        g_autofree char *commit =
+                domain_disks_tell(COPIED(MIRROR("active-commit", "/d/n", " ready='yes'")), NULL, FALSE, NULL);
+
+        cr_expect(ne(ptr, strstr(under_way, "\"copies\":{\"vda\":{\"to\":\"/d/n\",\"ready\":false}}"), NULL),
+                  "%s", under_way);
+        cr_expect(ne(ptr, strstr(ready, "\"copies\":{\"vda\":{\"to\":\"/d/n\",\"ready\":true}}"), NULL), "%s",
+                  ready);
+        cr_expect(ne(ptr, strstr(commit, "\"copies\":{}"), NULL), "%s", commit);
+}
+
+Test(domain_disks, a_copy_is_told_all_that_it_stands_on)
+{
+        g_autofree char *xml =
+                domain_disks_copy("{\"target\":\"vda\",\"to\":\"/d/n&\",\"below\":[{\"file\":\"/d/r\","
+                                  "\"format\":\"qcow2\"},{\"file\":\"/b\",\"format\":\"raw\"}]}",
+                                  NULL);
+        g_autofree char *alone = domain_disks_copy("{\"target\":\"vda\",\"to\":\"/d/n\"}", NULL);
+        g_autoptr(GError) odd = NULL;
+
+        cr_assert(ne(ptr, xml, NULL));
+        cr_expect(ne(ptr,
+                     strstr(xml,
+                            "<driver type=\"qcow2\"/><source file=\"/d/n&amp;\"/><backingStore type=\"file\">"
+                            "<format type=\"qcow2\"/><source file=\"/d/r\"/><backingStore type=\"file\">"
+                            "<format type=\"raw\"/><source file=\"/b\"/><backingStore/></backingStore>"
+                            "</backingStore>"),
+                     NULL),
+                  "%s", xml);
+        cr_expect(ne(ptr, strstr(alone, "<source file=\"/d/n\"/><backingStore/>"), NULL), "%s", alone);
+        cr_expect(eq(ptr, domain_disks_copy("{\"to\":\"/d/n\"}", &odd), NULL));
+        cr_expect(g_error_matches(odd, MOULT_ERROR, MOULT_ERROR_MALFORMED));
+}
+
+static DomainCopy find(const char *live, const char *target)
+{
+        g_autofree char *copy = g_strdup_printf("{\"target\":\"%s\",\"to\":\"/d/n\"}", target), *is = NULL;
+        DomainCopy found;
+
+        cr_assert(domain_disks_find_copy(live, copy, &found, &is, NULL));
+        cr_expect(eq(str, is, (char *)target));
+        return found;
+}
+
+Test(domain_disks, a_copy_is_ours_if_it_goes_to_our_file)
+{
+        g_autofree char *target = NULL;
+        g_autoptr(GError) none = NULL;
+        DomainCopy found;
+
+        cr_expect(eq(int, find(COPIED(""), "vda"), DOMAIN_COPY_NONE));
+        cr_expect(eq(int, find(COPIED(MIRROR("copy", "/d/n", "")), "vda"), DOMAIN_COPY_UNDER_WAY));
+        cr_expect(eq(int, find(COPIED(MIRROR("copy", "/d/n", " ready='yes'")), "vda"), DOMAIN_COPY_READY));
+        cr_expect(eq(int, find(COPIED(MIRROR("copy", "/d/o", " ready='yes'")), "vda"), DOMAIN_COPY_OTHER));
+        cr_expect(eq(int, find(COPIED(MIRROR("active-commit", "/d/n", "")), "vda"), DOMAIN_COPY_OTHER));
+        cr_expect(eq(int, find(COPIED(MIRROR("copy", "/d/n", "")), "vdb"), DOMAIN_COPY_NONE));
+        cr_expect(not(
+                domain_disks_find_copy(TWO, "{\"target\":\"vdz\",\"to\":\"/d/n\"}", &found, &target, &none)));
+        cr_expect(g_error_matches(none, MOULT_ERROR, MOULT_ERROR_NOT_FOUND));
+        cr_expect(domain_disks_copies(COPIED(MIRROR("copy", "/d/n", ""))));
+        cr_expect(not(domain_disks_copies(COPIED(MIRROR("copy", "/d/n", " ready='yes'")))));
+        cr_expect(not(domain_disks_copies(COPIED(""))));
 }

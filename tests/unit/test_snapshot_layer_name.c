@@ -66,3 +66,20 @@ Test(layer_name, that_no_file_could_have_is_refused)
         cr_expect(layer_name_new(long_one, ID, 0, &error) == NULL);
         cr_expect(g_error_matches(error, MOULT_ERROR, MOULT_ERROR_REFUSED));
 }
+
+Test(layer_name, of_the_new_top_over_a_merged_file_is_no_operation_s)
+{
+        static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        g_autofree char *merged = layer_name_new("d", ID, 3, NULL), *top = layer_name_of_top(merged);
+        g_autofree char *again = layer_name_of_top(merged);
+        struct layer_name n;
+
+        cr_assert(layer_name_parse(top, "d", &n), "%s", top);
+        cr_expect(eq(u32, n.disk, 3));
+        cr_expect(ne(str, n.id, ID));
+        cr_expect(strncmp(n.id, ID, 10) == 0, "of the same time");
+        cr_expect(strchr(digits, ID[10]) - digits < 16, "as operations' ids are made");
+        cr_expect(strchr(digits, n.id[10]) - digits >= 16);
+        cr_expect(eq(str, top, again), "whoever comes back finds it");
+        cr_expect(layer_name_of_top("d.qcow2") == NULL);
+}

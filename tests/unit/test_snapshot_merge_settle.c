@@ -99,3 +99,97 @@ Test(merge_settle, without_a_base_nothing_may_lie_below)
         cr_expect(eq(int, decide_row(&r, right, "/d/R", TRUE), MERGE_TOGETHER));
         cr_expect(eq(int, decide_row(&r, on_result, "/d/R", TRUE), MERGE_STRANGE));
 }
+
+/* ---- domains: N is the new top ---- */
+
+struct domain_case {
+        MergeState state;
+        const char *const *files; /* of QEMU; NULL: there is none */
+        const char *defined;
+        gboolean next_at_path;
+        const char *header; /* of what is at the path */
+        MergeSettle want;
+};
+
+static MergeSettle decide_domain(const struct domain_case *t)
+{
+        MergeRecord r = row();
+        struct vm_image images[4] = {0};
+        gpointer below[4], all[1];
+        GPtrArray chain = {.pdata = below}, disks = {.pdata = all, .len = 1};
+        struct vm_disk d = {.file = (char *)(t->files ? t->files[0] : NULL), .below = &chain};
+        struct merge_look look = {.is_top = !t->next_at_path,
+                                  .is_next = t->next_at_path,
+                                  .has_result = TRUE,
+                                  .backing = (char *)t->header};
+
+        r.state = t->state;
+        for (guint i = 1; t->files && t->files[i]; i++) {
+                images[i - 1].file = (char *)t->files[i];
+                below[chain.len++] = &images[i - 1];
+        }
+        all[0] = &d;
+        return merge_settle_domain(&r, "/d/N", t->files ? &disks : NULL, t->defined, &look);
+}
+
+static const char *const new_top[] = {"/d/N", "/d/R", "/base", NULL};
+static const char *const new_top_elsewhere[] = {"/d/N", "/d/S", "/d/H", "/base", NULL};
+
+Test(merge_settle, a_domain_has_the_old_top_or_the_new_one)
+{
+        const struct domain_case all[] = {
+                {MERGE_COMPARED, on_layer, "/d/T", FALSE, "/d/S", MERGE_APART},
+                {MERGE_STOPPED, on_layer, "/d/T", FALSE, "/d/S", MERGE_APART},
+                {MERGE_COMPARED, on_layer_by_path, "/d/w", FALSE, "/d/S", MERGE_APART},
+                {MERGE_COMPARED, on_layer, NULL, FALSE, "/d/S", MERGE_APART},
+                {MERGE_STOPPED, new_top, "/d/T", FALSE, "/d/S", MERGE_HALF},
+                {MERGE_STOPPED, new_top, "/d/N", FALSE, "/d/S", MERGE_HALF},
+                {MERGE_STOPPED, new_top, "/d/N", TRUE, "/d/R", MERGE_HALF},
+                {MERGE_COMPARED, new_top, "/d/N", FALSE, "/d/S", MERGE_HALF},
+                {MERGE_COMPARED, new_top, "/d/T", TRUE, "/d/R", MERGE_HALF},
+                {MERGE_COMPARED, new_top, "/d/N", TRUE, "/d/R", MERGE_TOGETHER},
+                {MERGE_COMPARED, new_top, "/d/w", TRUE, "/d/R", MERGE_TOGETHER},
+                {MERGE_COMPARED, new_top, NULL, TRUE, "/d/R", MERGE_TOGETHER},
+        };
+
+        for (gsize i = 0; i < G_N_ELEMENTS(all); i++)
+                cr_expect(eq(int, decide_domain(&all[i]), all[i].want), "case %zu", i);
+}
+
+Test(merge_settle, of_a_domain_that_is_off_the_definition_decides)
+{
+        const struct domain_case all[] = {
+                {MERGE_STOPPED, NULL, "/d/T", FALSE, "/d/S", MERGE_APART},
+                {MERGE_COMPARED, NULL, "/d/w", FALSE, "/d/S", MERGE_APART},
+                {MERGE_COMPARED, NULL, NULL, FALSE, "/d/S", MERGE_APART},
+                {MERGE_COMPARED, NULL, "/d/T", FALSE, "/d/R", MERGE_TOGETHER}, /* by its header */
+                {MERGE_STOPPED, NULL, "/d/N", FALSE, "/d/S", MERGE_HALF},
+                {MERGE_COMPARED, NULL, "/d/N", FALSE, "/d/S", MERGE_HALF},
+                {MERGE_COMPARED, NULL, "/d/N", TRUE, "/d/R", MERGE_TOGETHER},
+                {MERGE_COMPARED, NULL, "/d/w", TRUE, "/d/R", MERGE_TOGETHER},
+                {MERGE_COMPARED, NULL, NULL, TRUE, "/d/R", MERGE_TOGETHER},
+        };
+
+        for (gsize i = 0; i < G_N_ELEMENTS(all); i++)
+                cr_expect(eq(int, decide_domain(&all[i]), all[i].want), "case %zu", i);
+}
+
+Test(merge_settle, a_domain_that_somebody_else_has_changed_is_left_alone)
+{
+        const struct domain_case all[] = {
+                {MERGE_COMPARED, on_layer, "/d/other", FALSE, "/d/S", MERGE_STRANGE},
+                {MERGE_COMPARED, on_layer, "/d/N", FALSE, "/d/S",
+                 MERGE_STRANGE}, /* the top is not what is defined */
+                {MERGE_COMPARED, on_layer, "/d/T", TRUE, "/d/R", MERGE_STRANGE},
+                {MERGE_COMPARED, on_result, "/d/T", FALSE, "/d/S",
+                 MERGE_STRANGE}, /* nobody of us does that here */
+                {MERGE_COMPARED, new_top, "/d/other", TRUE, "/d/R", MERGE_STRANGE},
+                {MERGE_COMPARED, new_top, "/d/N", TRUE, "/d/S", MERGE_STRANGE},
+                {MERGE_COMPARED, new_top_elsewhere, "/d/N", TRUE, "/d/R", MERGE_STRANGE},
+                {MERGE_COMPARED, NULL, "/d/other", FALSE, "/d/S", MERGE_STRANGE},
+                {MERGE_COMPARED, NULL, "/d/T", TRUE, "/d/R", MERGE_STRANGE},
+        };
+
+        for (gsize i = 0; i < G_N_ELEMENTS(all); i++)
+                cr_expect(eq(int, decide_domain(&all[i]), all[i].want), "case %zu", i);
+}
