@@ -5,7 +5,7 @@ Every method puts the same bytes into the same debian guest, one after the other
 is timed on the host from its first byte to "durable in the guest" (the peers end with a sync of the guest's file
 system; moult ends when the push is committed, which is durable and verified by then). Ratios come from one run.
 
-    bench.py [--rounds N] [--work many,one] [--methods LIST] [--part transfer,native,fleet,idle,merge,switch,sysext,instant,agents,capture,snapshot-bytes,snapshot-stall] [--json FILE]
+    bench.py [--rounds N] [--work many,one] [--methods LIST] [--part transfer,native,fleet,idle,merge,switch,sysext,instant,agents,capture,snapshot-bytes,snapshot-stall,snapshot-rollback] [--json FILE]
 """
 
 import argparse
@@ -413,7 +413,8 @@ def program(name, *words):
 
 PARTS = {"transfer": transfer, "native": native, "fleet": fleet, "idle": idle, "merge": merge, "switch": program("switch.py", BUILD),
          "sysext": program("sysext.py", BUILD), "instant": program("instant.py"), "agents": program("many.py", BUILD), "capture": program("capture.py", BUILD),
-         "snapshot-bytes": program("snapshot_bytes.py", BUILD), "snapshot-stall": program("snapshot_stall.py", BUILD)}
+         "snapshot-bytes": program("snapshot_bytes.py", BUILD), "snapshot-stall": program("snapshot_stall.py", BUILD),
+         "snapshot-rollback": program("snapshot_rollback.py", BUILD)}
 
 
 def main():
