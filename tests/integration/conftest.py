@@ -10,7 +10,7 @@ from disk_machine import Machine
 def pytest_generate_tests(metafunc):
     """`KINDS` of a module: the ways to name a disk to QEMU. Tests of a `machine` are run with each of them, those of a `new_machine` with the last."""
     kinds = getattr(metafunc.module, "KINDS", ())
-    if "machine" in metafunc.fixturenames and len(kinds) > 1:
+    if {"machine", "new_machine"} <= set(metafunc.fixturenames) and len(kinds) > 1:  # and not a machine of the module's own
         metafunc.parametrize("new_machine", kinds, indirect=True)
 
 
