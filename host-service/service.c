@@ -6,6 +6,7 @@
 #include "host-service/push/push_manager.h"
 #include "host-service/rollout/rollout_manager.h"
 #include "host-service/snapshot/export.h"
+#include "host-service/snapshot/mount.h"
 #include "host-service/snapshot/prune.h"
 #include "host-service/snapshot/rollback.h"
 #include "host-service/snapshot/snapshot_manager.h"
@@ -29,6 +30,7 @@ struct Service {
         SnapshotUploads *uploads;
         SnapshotExports *exports;
         SnapshotVerifies *verifies;
+        SnapshotMounts *mounts;
         SnapshotPrunes *prunes;
         Metrics *metrics;
         Store *store;
@@ -48,6 +50,8 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                                         .immutable_packs = config->immutable_packs,
                                         .tls_listen = config->tls_listen,
                                         .listen = config->api_listen};
+
+        g_autofree char *mounts_dir = g_strconcat(config->socket, ".mounts", NULL);
 
         s->catalogue = catalogue_open(env, error);
         if (!s->catalogue)
@@ -81,7 +85,10 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         s->verifies = snapshot_verifies_new(env, s->catalogue, s->jobs, snapshot_layer_refs(s->snapshots));
         s->uploads = snapshot_uploads_new(env, s->catalogue, s->jobs, env->objects, s->snapshots,
                                           config->merge_after_upload);
-        s->prunes = snapshot_prunes_new(env, s->catalogue, s->jobs, s->snapshots);
+        s->mounts = snapshot_mounts_new(env, s->catalogue, s->jobs, env->objects,
+                                        snapshot_layer_refs(s->snapshots), mounts_dir, config->socket_group);
+        api_config.mounts = s->mounts;
+        s->prunes = snapshot_prunes_new(env, s->catalogue, s->jobs, s->snapshots, s->mounts);
         s->store = store_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                              config->trust_dir);
         if (config->audit_log) {
@@ -93,7 +100,7 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         /* The socket before the jobs: a second moultd ends here, before it touches a VM. */
         s->api = api_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                          &api_config, error);
-        if (!s->api || !jobs_begin(s->jobs, error))
+        if (!s->api || !snapshot_mounts_begin(s->mounts, error) || !jobs_begin(s->jobs, error))
                 return FALSE;
         snapshot_prunes_begin(s->prunes);
         push_manager_begin(s->pushes);
@@ -117,6 +124,7 @@ void service_free(Service *s)
         /* Answers that are still to come find the API gone; then those who would give them end. */
         g_clear_pointer(&s->api, api_free);
         g_clear_pointer(&s->exports, snapshot_exports_free);
+        g_clear_pointer(&s->mounts, snapshot_mounts_free);
         g_clear_pointer(&s->verifies, snapshot_verifies_free);
         g_clear_pointer(&s->prunes, snapshot_prunes_free);
         g_clear_pointer(&s->uploads, snapshot_uploads_free);

@@ -13,10 +13,12 @@
 #include "host-service/jobs/jobs.h"
 #include "host-service/metrics/metrics.h"
 #include "host-service/release/releases.h"
+#include "host-service/snapshot/mount.h"
 
 typedef struct Api Api;
 
 struct api_config {
+        const SnapshotMounts *mounts;
         Metrics *metrics;         /* or NULL: nothing is counted */
         const char *listen;       /* "ADDR:PORT" or NULL: only the Unix socket */
         AuditLog *audit;          /* or NULL: nothing is written down */

@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gio/gunixsocketaddress.h>
-#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/error.h"
+#include "host-service/socket_group.h"
 
 struct api_connections {
         struct api_peers *peers;
@@ -59,25 +59,6 @@ static gboolean clear_path(const char *path, GSocketAddress *address, GError **e
         return TRUE;
 }
 
-static gboolean give_to_group(const char *path, const char *group, GError **error)
-{
-        struct group *g = group ? getgrnam(group) : NULL;
-
-        if (!group)
-                return TRUE;
-        if (!g) {
-                g_set_error(error, MOULT_ERROR, MOULT_ERROR_NOT_FOUND,
-                            "socket-group: there is no group \"%s\"", group);
-                return FALSE;
-        }
-        struct stat st;
-        if (lstat(path, &st) == 0 && st.st_gid == g->gr_gid)
-                return TRUE; /* moultd runs as this group: a user without privileges may not even ask */
-        if (lchown(path, (uid_t)-1, g->gr_gid) < 0)
-                return moult_error_errno(error, errno, "giving %s to the group %s", path, group);
-        return TRUE;
-}
-
 static gboolean bind_path(struct api_connections *c, const char *group, GError **error)
 {
         g_autoptr(GSocketAddress) address = g_unix_socket_address_new(c->path);
@@ -98,7 +79,7 @@ static gboolean bind_path(struct api_connections *c, const char *group, GError *
         old = umask(0117);
         ok = g_socket_bind(socket, address, FALSE, error);
         umask(old);
-        if (!ok || !give_to_group(c->path, group, error) || !g_socket_listen(socket, error) ||
+        if (!ok || !socket_group_give(c->path, group, error) || !g_socket_listen(socket, error) ||
             !g_socket_listener_add_socket(G_SOCKET_LISTENER(c->service), socket, NULL, error)) {
                 g_prefix_error(error, "listening on %s: ", c->path);
                 return FALSE;

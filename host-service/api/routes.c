@@ -247,6 +247,20 @@ static const struct field snapshot_rollback_body[] = {
         {0},
 };
 
+static const struct field snapshot_mount_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, TRUE, 0, 0, restore_point_refusal},
+        {"disk", FIELD_TEXT, FALSE, 0, 0, NULL},
+        {"scratch", FIELD_TEXT, FALSE, 0, 0, file_path_refusal},
+        {0},
+};
+
+static const struct field snapshot_unmount_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"snapshot", FIELD_TEXT, FALSE, 0, 0, vm_name_refusal},
+        {0},
+};
+
 static const struct field snapshot_merge_body[] = {
         {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
         {0},
@@ -359,6 +373,16 @@ const struct api_route api_routes[] = {
         {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, FALSE, api_operations_cancel},
         {"GET", "/v1/operations/{id}/plan", ID, plan_query, NULL, NULL, FALSE, api_operations_plan},
         {"GET", "/v1/snapshots", {NULL}, snapshots_query, NULL, NULL, FALSE, api_snapshots_list},
+        {"GET", "/v1/snapshots/mounts", {NULL}, NULL, NULL, NULL, FALSE, api_snapshots_mounts},
+        {"POST", "/v1/snapshots/mount", {NULL}, NULL, snapshot_mount_body, NULL, FALSE, api_snapshots_mount},
+        {"POST",
+         "/v1/snapshots/unmount",
+         {NULL},
+         NULL,
+         snapshot_unmount_body,
+         NULL,
+         FALSE,
+         api_snapshots_unmount},
         {"GET", "/v1/snapshots/timeline", {NULL}, timeline_query, NULL, NULL, FALSE, api_snapshots_timeline},
         {"POST",
          "/v1/snapshots",

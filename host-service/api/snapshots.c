@@ -159,6 +159,27 @@ gboolean api_snapshots_prune(struct api_call *call, GError **error)
         return add_for_all(call, "snapshot-prune", error);
 }
 
+gboolean api_snapshots_mount(struct api_call *call, GError **error)
+{
+        return add_for_snapshot(call, "snapshot-mount", find_point, error);
+}
+
+gboolean api_snapshots_unmount(struct api_call *call, GError **error)
+{
+        return json_object_has_member(call->body, "snapshot")
+                       ? add_for_snapshot(call, "snapshot-unmount", find_named, error)
+                       : add_for_all(call, "snapshot-unmount", error);
+}
+
+gboolean api_snapshots_mounts(struct api_call *call, GError **error)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_array_member(o, "mounts", snapshot_mounts_to_json(call->api->config.mounts));
+        call_answer(call, SOUP_STATUS_OK, o);
+        return TRUE;
+}
+
 gboolean api_snapshots_list(struct api_call *call, GError **error)
 {
         g_autoptr(GPtrArray) all = catalogue_snapshot_list(

@@ -68,7 +68,7 @@ gboolean snapshot_result_print(Cli *cli, JsonObject *operation)
                 return print_export(cli, s);
         if (s && g_strcmp0(kind, "snapshot-rollback") == 0)
                 return print_rollback(cli, s);
-        if (s && snapshot_prune_print(cli, kind, s))
+        if (s && (snapshot_prune_print(cli, kind, s) || snapshot_mount_print(cli, kind, s)))
                 return TRUE;
         if (g_strcmp0(kind, "snapshot-create") != 0 || !grade || !disks)
                 return FALSE;

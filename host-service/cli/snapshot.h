@@ -9,5 +9,7 @@
 gboolean snapshot_result_print(Cli *cli, JsonObject *operation);
 /* What a removal or a prune (@kind) has come to. FALSE: it is none: nothing was printed. */
 gboolean snapshot_prune_print(Cli *cli, const char *kind, JsonObject *result);
+/* What a mount or unmount (@kind) has come to. FALSE: it is none: nothing was printed. */
+gboolean snapshot_mount_print(Cli *cli, const char *kind, JsonObject *result);
 /* Of a verification that has ended, whatever it has found; of others: nothing. */
 void snapshot_verify_print(Cli *cli, JsonObject *operation);

@@ -30,7 +30,8 @@ static void end(gpointer self)
 static const struct disk_process_keeper keeper = {.wait = wait_for_end, .kill = end, .free = g_object_unref};
 
 DiskProcess *disk_images_open(const char *helper, const struct disk_image *chain, guint n,
-                              const struct disk_options *options, int *ret_socket, GError **error)
+                              const struct disk_options *options, int listening, int *ret_socket,
+                              GError **error)
 {
         g_autoptr(DiskClient) c = disk_client_new(helper);
         g_autoptr(GBytes) request = disk_images_write(chain, n, options, error);
@@ -38,10 +39,11 @@ DiskProcess *disk_images_open(const char *helper, const struct disk_image *chain
         scoped_fd int nbd = -1;
         DiskProcess *p;
 
-        if (!request || !disk_client_ask(c, dir, request, -1, NULL, &nbd, NULL, error))
+        if (!request ||
+            !disk_client_ask(c, dir, request, listening, NULL, ret_socket ? &nbd : NULL, NULL, error))
                 return NULL;
         p = disk_process_adopt(&keeper, disk_client_steal(c), error);
-        if (p)
+        if (p && ret_socket)
                 *ret_socket = g_steal_fd(&nbd);
         return p;
 }

@@ -10,7 +10,7 @@
 
 #define REQUEST_TYPE G_VARIANT_TYPE("(yyayayayayayt)")
 #define ANSWER_TYPE  G_VARIANT_TYPE("(yysybbyyx)")
-#define IMAGES_TYPE  G_VARIANT_TYPE("(yya(ayy)bt)")
+#define IMAGES_TYPE  G_VARIANT_TYPE("(yya(ayy)bbt)")
 #define END_TYPE     G_VARIANT_TYPE("(yis)")
 /* Where a request of files has its operation. */
 #define IMAGES   255u
@@ -192,8 +192,8 @@ GBytes *disk_images_write(const struct disk_image *chain, guint n, const struct 
 
         for (guint i = 0; i < n && i < DISK_CHAIN_MAX; i++)
                 g_variant_builder_add(list, "(^ayy)", chain[i].path, format_number(chain[i].format));
-        packet = pack(g_variant_new("(yya(ayy)bt)", (guchar)DISK_PROTOCOL, (guchar)IMAGES, list,
-                                    options->writable, options->size));
+        packet = pack(g_variant_new("(yya(ayy)bbt)", (guchar)DISK_PROTOCOL, (guchar)IMAGES, list,
+                                    options->writable, options->share_at != NULL, options->size));
         if (n >= 1 && n <= DISK_CHAIN_MAX && g_bytes_get_size(packet) <= DISK_PACKET_MAX)
                 return g_steal_pointer(&packet);
         g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
@@ -240,7 +240,8 @@ static const char *read_images(GVariant *list, struct disk_images *ret)
 /* A path may hold a NUL in the packet, and ends there for us: what was judged is all that was said. */
 static gboolean images_are(const struct disk_images *images, GBytes *packet)
 {
-        const struct disk_options options = {.writable = images->writable, .size = images->size};
+        const struct disk_options options = {
+                .writable = images->writable, .share_at = images->shared ? "" : NULL, .size = images->size};
         g_autoptr(GBytes) again = disk_images_write(images->chain, images->n, &options, NULL);
 
         return again && g_bytes_equal(again, packet);
@@ -255,8 +256,11 @@ gboolean disk_images_read(GBytes *packet, struct disk_images *ret, GError **erro
         *ret = (struct disk_images){0};
         if (!v)
                 return FALSE;
-        g_variant_get(v, "(yy@a(ayy)bt)", &version, &operation, &list, &ret->writable, &ret->size);
+        g_variant_get(v, "(yy@a(ayy)bbt)", &version, &operation, &list, &ret->writable, &ret->shared,
+                      &ret->size);
         why = read_images(list, ret);
+        if (!why && ret->shared && ret->writable)
+                why = "what is written is for one client";
         if (!why && !images_are(ret, packet))
                 why = "a path has no one meaning";
         if (!why && operation == IMAGES)

@@ -1,9 +1,9 @@
 /* host-service/disk-helper/disk_message.h - what moultd asks moult-disks, and what that answers.
  *
  * One packet each way (SOCK_SEQPACKET keeps their bounds), a GVariant in it, and a descriptor where the
- * operation has one. Whoever reads one believes nothing of it: its form, each number and each name are judged
- * here; whether a directory is allowed is the reader's. Both programs are of one version: another one is
- * refused, and said. */
+ * operation has one (an image to copy; for a qemu-nbd the socket that it accepts on). Whoever reads one
+ * believes nothing of it: its form, each number and each name are judged here; whether a directory is allowed
+ * is the reader's. Both programs are of one version: another one is refused, and said. */
 #pragma once
 
 #include <glib.h>
@@ -39,6 +39,7 @@ struct disk_images {
         struct disk_image chain[DISK_CHAIN_MAX];
         guint n;
         gboolean writable; /* the first one */
+        gboolean shared;   /* by clients who come and go; not with writable */
         guint64 size;      /* 0: any */
 };
 /* NULL: REFUSED: too many, or too long names. Newly allocated. */

@@ -163,7 +163,7 @@ gboolean disk_serve(GSocket *s, const struct disk_service *service, GError **err
                 if (!request)
                         break;
                 if (disk_request_kind(request) == DISK_REQUEST_IMAGES) {
-                        disk_serve_images(s, service, request, &why);
+                        disk_serve_images(s, service, request, g_steal_fd(&image), &why);
                         break;
                 }
                 answer = answer_to(s, service, request, image);

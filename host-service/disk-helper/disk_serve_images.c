@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -69,8 +70,29 @@ static void give_up_the_rest(void)
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_CHOWN, 0, 0);
 }
 
+/* One that came, or one of our own, without a name. */
+static gboolean find_socket(const struct disk_images *want, int *listening, int *ret_nbd, GError **error)
+{
+        int domain = 0, type = 0, listens = 0, fd;
+        socklen_t len = sizeof(int);
+
+        if (*listening < 0 && !want->shared)
+                return disk_process_sockets(NULL, listening, ret_nbd, error);
+        fd = *listening;
+        if (fd >= 0 && want->shared && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+            getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && domain == AF_UNIX &&
+            type == SOCK_STREAM && listens)
+                return TRUE;
+        g_set_error_literal(
+                error, MOULT_ERROR, MOULT_ERROR_REFUSED,
+                "moult-disks was asked for what it does not do: what is shared is read over a Unix "
+                "socket that listens, which comes with the request, and nothing else is");
+        return FALSE;
+}
+
 static DiskProcess *start(const struct disk_service *service, const struct disk_images *want,
-                          struct opened *o, int *ret_nbd, GError **error)
+                          struct opened *o, int *listening, int *ret_nbd, GError **error)
 {
         const struct disk_options options = {.writable = want->writable, .size = want->size};
         const char *const *open_as = (const char *const *)o->names;
@@ -78,6 +100,8 @@ static DiskProcess *start(const struct disk_service *service, const struct disk_
         scoped_fd int ruleset = -1;
         g_autoptr(GError) why = NULL;
 
+        if (!find_socket(want, listening, ret_nbd, error))
+                return NULL;
         for (guint i = 0; i < want->n; i++)
                 if (!open_one(service, want->chain[i].path, i == 0 && want->writable, o, error))
                         return NULL;
@@ -97,7 +121,8 @@ static DiskProcess *start(const struct disk_service *service, const struct disk_
                 ruleset = raise_fd(g_steal_fd(&ruleset));
         files.n = o->n;
         files.ruleset = ruleset;
-        return disk_chain_serve(want->chain, want->n, open_as, want->writable, &files, ret_nbd, error);
+        const struct disk_serving how = {*listening, want->writable, want->shared};
+        return disk_chain_serve(want->chain, want->n, open_as, &how, &files, error);
 }
 
 /* Until moultd hangs up, or the process ends. */
@@ -125,19 +150,20 @@ static gboolean tell_end(GSocket *s, DiskProcess *p, GError **error)
         return disk_packet_send(s, packet, -1, NULL, error);
 }
 
-gboolean disk_serve_images(GSocket *s, const struct disk_service *service, GBytes *request, GError **error)
+gboolean disk_serve_images(GSocket *s, const struct disk_service *service, GBytes *request, int listening,
+                           GError **error)
 {
         g_autoptr(GError) failed = NULL;
         g_autoptr(GBytes) answer = NULL;
         struct disk_images want = {0};
         struct opened o = {0};
-        scoped_fd int nbd = -1;
+        scoped_fd int socket = listening, nbd = -1;
         DiskProcess *p = NULL;
         gboolean well;
 
         give_up_the_rest();
         if (disk_images_read(request, &want, &failed))
-                p = start(service, &want, &o, &nbd, &failed);
+                p = start(service, &want, &o, &socket, &nbd, &failed);
         if (failed)
                 event_log(EVENT_WARNING, "disk-not-opened", failed->message, "image",
                           want.n > 0 ? want.chain[0].path : "", NULL);
@@ -145,8 +171,10 @@ gboolean disk_serve_images(GSocket *s, const struct disk_service *service, GByte
                 event_log(EVENT_INFO, "disk-opened", want.writable ? "for writing" : "for reading", "image",
                           want.chain[0].path, NULL);
         answer = disk_answer_write(NULL, failed);
-        well = disk_packet_send(s, answer, nbd, NULL, error);
+        well = disk_packet_send(s, answer, p ? nbd : -1, NULL, error);
         opened_clear(&o);
+        if (socket >= 0)
+                close(g_steal_fd(&socket)); /* qemu-nbd has it, alone */
         if (nbd >= 0)
                 close(g_steal_fd(&nbd)); /* moultd has it, alone */
         if (p && well) {

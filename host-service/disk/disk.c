@@ -152,14 +152,28 @@ static gboolean may_open(const struct disk_image *chain, guint n, gboolean writa
 static gboolean start_process(Disk *d, const struct disk_image *chain, guint n,
                               const struct disk_options *options, int *ret_socket, GError **error)
 {
-        if (options->helper && !may_open(chain, n, options->writable))
-                d->process = disk_images_open(options->helper, chain, n, options, ret_socket, error);
-        else if (!disk_chain_check(chain, n, NULL, options, error))
+        scoped_fd int listening = -1, connected = -1;
+        gboolean helped = options->helper && !may_open(chain, n, options->writable);
+
+        /* moult-disks makes one without a name itself: moultd may have no place for it. */
+        if ((!helped || options->share_at) &&
+            !disk_process_sockets(options->share_at, &listening, &connected, error))
                 return FALSE;
-        else
-                d->process = disk_chain_serve(chain, n, NULL, options->writable, NULL, ret_socket, error);
+        d->share_at = g_strdup(options->share_at);
+        if (helped) {
+                d->process = disk_images_open(options->helper, chain, n, options, listening,
+                                              options->share_at ? NULL : &connected, error);
+        } else if (disk_chain_check(chain, n, NULL, options, error)) {
+                const struct disk_serving how = {listening, options->writable, options->share_at != NULL};
+
+                d->process = disk_chain_serve(chain, n, NULL, &how, NULL, error);
+        } else {
+                return FALSE;
+        }
         if (!d->process)
                 g_prefix_error(error, "opening %s: ", d->name);
+        else
+                *ret_socket = g_steal_fd(&connected);
         return d->process != NULL;
 }
 
@@ -204,6 +218,7 @@ Disk *disk_open(const struct disk_image *chain, guint n, const struct disk_optio
         int socket = -1;
 
         options = options ? options : &none;
+        g_assert(!options->share_at || !options->writable);
         g_autoptr(Disk) d = g_new0(Disk, 1);
         d->name = g_strdup(chain[0].path);
         d->writable = options->writable;
@@ -222,6 +237,9 @@ void disk_free(Disk *d)
                 return;
         g_clear_pointer(&d->nbd, nbd_close);
         disk_process_free(d->process);
+        if (d->share_at)
+                (void)unlink(d->share_at);
+        g_free(d->share_at);
         g_clear_error(&d->broken);
         g_free(d->name);
         g_free(d);
@@ -245,6 +263,13 @@ gboolean disk_close(Disk *d, GError **error)
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
                 return TRUE;
         return disk_fail(d, MOULT_ERROR_IO, error, "closing");
+}
+
+gboolean disk_is_alive(Disk *d)
+{
+        int status;
+
+        return !d->broken && !disk_process_wait(d->process, 0, &status);
 }
 
 guint64 disk_size(const Disk *d)

@@ -32,9 +32,13 @@ struct disk_image {
 };
 
 struct disk_options {
-        gboolean writable;    /* the first image of the chain; the others never are */
-        guint64 size;         /* in bytes, what the disk must have; 0: any */
-        const char *helper;   /* the socket of moult-disks, asked where this process may not; NULL: none */
+        gboolean writable;  /* the first image of the chain; the others never are */
+        guint64 size;       /* in bytes, what the disk must have; 0: any */
+        const char *helper; /* the socket of moult-disks, asked where this process may not; NULL: none */
+        /* Others may read it too, over NBD, from the Unix socket of this name, which is there as long as the
+         * disk is open. Their number is limited. Not with `writable`, and for disk_free() only. NULL: nobody.
+         */
+        const char *share_at;
         guint answer_seconds; /* so long may qemu-nbd be silent; 0: DISK_ANSWER_SECONDS */
 };
 
@@ -58,6 +62,8 @@ gboolean disk_close(Disk *d, GError **error);
 void disk_free(Disk *d);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Disk, disk_free)
 
+/* Whether its process is alive: for those that others read, as nobody may ask for long. */
+gboolean disk_is_alive(Disk *d);
 guint64 disk_size(const Disk *d);     /* bytes */
 const char *disk_name(const Disk *d); /* the path of the newest image, for texts */
 /* The process that has the images open, for logs and tests. */

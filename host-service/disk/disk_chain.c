@@ -173,13 +173,15 @@ char *disk_chain_text(const struct disk_image *chain, guint n, const char *const
 }
 
 DiskProcess *disk_chain_serve(const struct disk_image *chain, guint n, const char *const *open_as,
-                              gboolean writable, const struct disk_process_files *files, int *ret_socket,
+                              const struct disk_serving *how, const struct disk_process_files *files,
                               GError **error)
 {
         g_autofree char *text = disk_chain_text(chain, n, open_as);
         /* Written: what is zeroed becomes holes where that can be. Read: nothing at all may change. */
-        const char *argv[] = {"qemu-nbd", "--allocation-depth", writable ? "--discard=unmap" : "--read-only",
-                              text, NULL};
+        const char *mode = how->writable ? "--discard=unmap" : "--read-only";
+        const char *const alone[] = {"qemu-nbd", "--allocation-depth", mode, text, NULL};
+        const char *const shared[] = {
+                "qemu-nbd", "--allocation-depth", mode, "--persistent", "--shared=8", text, NULL};
 
-        return disk_process_start(argv, files, ret_socket, error);
+        return disk_process_start(how->shared ? shared : alone, files, how->listening, error);
 }

@@ -13,7 +13,12 @@ gboolean disk_chain_check(const struct disk_image *chain, guint n, const char *c
                           const struct disk_options *options, GError **error);
 /* "json:{...}", for qemu-nbd's command line. The caller frees. */
 char *disk_chain_text(const struct disk_image *chain, guint n, const char *const *open_as);
+struct disk_serving {
+        int listening; /* disk_process_sockets() */
+        gboolean writable;
+        gboolean shared; /* by some clients, who come and go; else it ends with the first one */
+};
 /* A qemu-nbd for the chain, which was checked. Errors: those of disk_process_start(). */
 DiskProcess *disk_chain_serve(const struct disk_image *chain, guint n, const char *const *open_as,
-                              gboolean writable, const struct disk_process_files *files, int *ret_socket,
+                              const struct disk_serving *how, const struct disk_process_files *files,
                               GError **error);

@@ -18,6 +18,7 @@ struct Disk {
         DiskProcess *process;
         guint64 size;
         gboolean writable;
+        char *share_at; /* or NULL */
         guint answer_seconds;
         gint64 heard_us; /* when qemu-nbd was last heard, or began to be waited for */
         GError *broken;  /* what each further call is told */

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -21,6 +22,7 @@
 #define LINE_MAX_BYTES (128u << 10) /* names of a whole chain are in it */
 #define SEND_BYTES     (4 << 20)
 #define FREE_SECONDS   5
+#define BACKLOG        16
 /* What an image may make it take. Tables of a hostile image cost up to some 100 MiB, requests in flight 16
  * times 32 MiB, the stacks of its threads the rest; it is there so that a fault in QEMU does not take the
  * host's memory. There is no limit on its CPU time: an honest disk may need hours of it, and one that
@@ -80,7 +82,7 @@ static gboolean socket_pair_named(const char *path, int *ret_listen, int *ret_co
         (void)setsockopt(connected, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BYTES}, sizeof(int));
         int r = bind(listening, (struct sockaddr *)&a, sizeof a);
         if (r == 0)
-                r = listen(listening, 1);
+                r = listen(listening, BACKLOG);
         if (r == 0)
                 r = connect(connected, (struct sockaddr *)&a, sizeof a);
         if (r < 0)
@@ -90,9 +92,12 @@ static gboolean socket_pair_named(const char *path, int *ret_listen, int *ret_co
         return TRUE;
 }
 
-/* A socket to listen on with one connection waiting, and the other end of it. No name is left. */
-static gboolean make_sockets(int *ret_listen, int *ret_connected, GError **error)
+gboolean disk_process_sockets(const char *named, int *ret_listen, int *ret_connected, GError **error)
 {
+        if (named)
+                return socket_pair_named(named, ret_listen, ret_connected, error) &&
+                       (chmod(named, 0660) == 0 ||
+                        moult_error_errno(error, errno, "opening %s to its group", named));
         g_autoptr(GError) local = NULL;
         g_autofree char *dir = g_dir_make_tmp("moult-disk-XXXXXX", &local);
 
@@ -330,22 +335,17 @@ DiskProcess *disk_process_adopt(const struct disk_process_keeper *keeper, gpoint
 }
 
 DiskProcess *disk_process_start(const char *const *argv, const struct disk_process_files *files,
-                                int *ret_socket, GError **error)
+                                int listening, GError **error)
 {
-        scoped_fd int listening = -1, connected = -1;
-
-        if (!make_sockets(&listening, &connected, error))
-                return NULL;
         DiskProcess *p = process_new();
+
         p->argv = argv;
         p->files = files;
         p->listen_fd = listening;
-        if (!start_thread(p, error)) {
-                process_unref(p);
-                return NULL;
-        }
-        *ret_socket = g_steal_fd(&connected);
-        return p;
+        if (start_thread(p, error))
+                return p;
+        process_unref(p);
+        return NULL;
 }
 
 GPid disk_process_pid(const DiskProcess *p)

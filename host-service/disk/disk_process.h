@@ -7,7 +7,7 @@
  * threads.
  *
  * The socket is listened on and connected before the process is there, and handed over as systemd does
- * (LISTEN_FDS); its name is gone before anybody else could use it. */
+ * (LISTEN_FDS); its name is gone before anybody else could use it, unless others are to. */
 #pragma once
 
 #include <gio/gio.h>
@@ -21,10 +21,13 @@ struct disk_process_files {
         int ruleset; /* of Landlock, which it is held to, likewise above 3; -1: none */
 };
 
-/* Starts @argv (NULL-terminated; found in PATH). @files: NULL: none. *ret_socket: the connection to it, the
- * caller's. Errors: UNSUPPORTED (there is no such program), IO. */
+/* A Unix socket for one, listening, and a connection to it that waits; both are the caller's. @path:
+ * absolute: its name, which stays, with mode 0660; who removes it is the caller. NULL: it has none. IO. */
+gboolean disk_process_sockets(const char *path, int *ret_listening, int *ret_connected, GError **error);
+/* Starts @argv (NULL-terminated; found in PATH), which accepts on @listening. @files: NULL: none. Errors:
+ * UNSUPPORTED (there is no such program), IO. */
 DiskProcess *disk_process_start(const char *const *argv, const struct disk_process_files *files,
-                                int *ret_socket, GError **error);
+                                int listening, GError **error);
 
 /* One that somebody else has started, and keeps for us. */
 struct disk_process_keeper {

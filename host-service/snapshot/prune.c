@@ -16,6 +16,7 @@ struct SnapshotPrunes {
         Catalogue *catalogue;
         Jobs *jobs;
         SnapshotManager *manager;
+        const SnapshotMounts *mounts;
         ManifestSweep *manifests;
         GPtrArray *tasks; /* of struct task: removed, and waiting for the store */
 };
@@ -160,6 +161,22 @@ static GPtrArray *taken_of(Catalogue *c, const char *vm, GError **error)
         return all;
 }
 
+/* What is mounted is told first: it is for whoever asks to end that. */
+static GHashTable *needs(SnapshotPrunes *p, const GPtrArray *all, GError **error)
+{
+        g_autoptr(GHashTable) needed = prune_needs(p->catalogue, all, error);
+
+        for (guint i = 0; needed && i < all->len; i++) {
+                const SnapshotRecord *s = all->pdata[i];
+
+                if (snapshot_mounts_has(p->mounts, s->id))
+                        g_hash_table_replace(
+                                needed, s->id,
+                                g_strdup("needed: it is mounted, until 'moult snapshot unmount'"));
+        }
+        return g_steal_pointer(&needed);
+}
+
 static void start_prune(const OperationRecord *op, gpointer user)
 {
         SnapshotPrunes *p = user;
@@ -171,7 +188,7 @@ static void start_prune(const OperationRecord *op, gpointer user)
         g_autoptr(GTimeZone) zone = g_time_zone_new_local();
         g_autoptr(GError) error = NULL;
         g_autoptr(GPtrArray) all = taken_of(p->catalogue, vm, &error);
-        g_autoptr(GHashTable) needed = all ? prune_needs(p->catalogue, all, &error) : NULL;
+        g_autoptr(GHashTable) needed = all ? needs(p, all, &error) : NULL;
         g_autoptr(GPtrArray) verdicts = needed ? prune_plan(all, &policy, needed, zone) : NULL;
 
         if (!verdicts) {
@@ -187,7 +204,7 @@ static void start_prune(const OperationRecord *op, gpointer user)
 /* The one, unless something needs it. */
 static GPtrArray *verdict_on(SnapshotPrunes *p, const GPtrArray *all, const char *id, GError **error)
 {
-        g_autoptr(GHashTable) needed = prune_needs(p->catalogue, all, error);
+        g_autoptr(GHashTable) needed = needs(p, all, error);
         const struct prune_policy none = {0};
         g_autoptr(GTimeZone) utc = g_time_zone_new_utc();
         g_autoptr(GPtrArray) verdicts = needed ? prune_plan(all, &none, needed, utc) : NULL;
@@ -232,7 +249,7 @@ static void cancel(const OperationRecord *op, gpointer user)
 }
 
 SnapshotPrunes *snapshot_prunes_new(const struct host_env *env, Catalogue *c, Jobs *jobs,
-                                    SnapshotManager *manager)
+                                    SnapshotManager *manager, const SnapshotMounts *mounts)
 {
         static const struct job_kind prune_kind = {"snapshot-prune", start_prune, start_prune, cancel},
                                      remove_kind = {"snapshot-remove", start_remove, start_remove, cancel};
@@ -242,6 +259,7 @@ SnapshotPrunes *snapshot_prunes_new(const struct host_env *env, Catalogue *c, Jo
         p->catalogue = c;
         p->jobs = jobs;
         p->manager = manager;
+        p->mounts = mounts;
         p->tasks = g_ptr_array_new_with_free_func(task_free);
         p->manifests = manifest_sweep_new(env, c, on_swept, p);
         jobs_register(jobs, &prune_kind, p);

@@ -25,7 +25,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 disk_request_clear(&l);
         }
         if (disk_images_read(packet, &images, NULL)) {
-                const struct disk_options options = {.writable = images.writable, .size = images.size};
+                const struct disk_options options = {.writable = images.writable,
+                                                     .share_at = images.shared ? "" : NULL,
+                                                     .size = images.size};
                 g_autoptr(GBytes) again = disk_images_write(images.chain, images.n, &options, NULL);
 
                 if (!again || !g_bytes_equal(packet, again) ||

@@ -344,6 +344,21 @@ def test_a_layer_is_read_while_the_vm_runs(host, machine, helper):
     assert code == 1 and "moult-disks may not" in err
 
 
+def test_a_restore_point_is_mounted_through_it(host, machine, helper, place):
+    machine.write(0, 1)
+    lab.create(host, "one")
+    machine.write(0, 2)
+    [disk] = host.json("snapshot", "mount", "web-1", "one")["result"]["disks"]
+    assert disk["from"] == "files" and len(qemu_nbds(machine)) == 1
+    for _ in range(2):  # it does not end with its first client
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", disk["uri"], machine.dir / host.json("snapshot", "list", "web-1")[0]["disks"][0]["layer"])
+    host.moult("snapshot", "unmount", "web-1")
+    deadline = vms.Deadline(30, "the end of qemu-nbd")
+    while qemu_nbds(machine):
+        deadline.left()
+    assert not list(pathlib.Path(f"{host.socket}.mounts").iterdir())
+
+
 def test_a_layer_of_nobodys_is_written(host, machine, helper):
     lab.create_here(host, "one")
     made = machine.dir / f"{machine.disk.name}.moult-01HF7YBKBWB2NZVZDMR1TRA8XA-0.layer"

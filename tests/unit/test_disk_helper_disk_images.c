@@ -100,7 +100,7 @@ static DiskProcess *open_image(Rig *r, const char *name, const char *format, gbo
         const struct disk_image chain[] = {{path, format}};
         const struct disk_options options = {.writable = writable};
 
-        return disk_images_open(r->path, chain, 1, &options, ret_nbd, error);
+        return disk_images_open(r->path, chain, 1, &options, -1, ret_nbd, error);
 }
 
 /* What qemu-nbd says first, once it has opened the images; 0: it has ended. */
