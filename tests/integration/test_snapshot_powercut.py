@@ -37,9 +37,7 @@ def test_whatever_a_power_cut_leaves_is_what_was_acknowledged(fs):
 # A sync that is left out, and the step of host_work.py where that is looked for first.
 MUTANTS = {
     "object-remove.skip-dirsync": "create six",   # the manifest of a restore point that was pruned comes back
-    "layer-links.skip-fsync": "create empty",     # the disk's path names a top that is not there yet
     "atomic-file.skip-fsync": "create three",     # the store has names without content
-    "merge-files.skip-fsync": "create three",     # history without content
     "catalogue.skip-sync": "create one",          # a restore point that was acknowledged
 }
 
