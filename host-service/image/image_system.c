@@ -49,7 +49,11 @@ static char *take_text(char *from_library)
 /* libguestfs knows the usual distributions. */
 static gboolean take_known(Image *i, const char *root, GError **error)
 {
-        i->system.type = take_text(i->c->inspect_get_type(image_handle(i), root));
+        char *type = i->c->inspect_get_type(image_handle(i), root);
+
+        if (!type)
+                return image_error(i, MOULT_ERROR_IO, error, "asking what kind of system it holds");
+        i->system.type = take_text(type);
         if (!g_str_equal(i->system.type, "linux")) {
                 g_set_error(error, MOULT_ERROR, MOULT_ERROR_REFUSED,
                             "%s holds a system of another kind (%s): releases are for Linux", i->path,
