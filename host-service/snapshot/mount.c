@@ -314,7 +314,8 @@ SnapshotMounts *snapshot_mounts_new(const struct host_env *env, Catalogue *c, Jo
         return m;
 }
 
-/* Members of the group find the sockets, and nobody else; what is made in it is the group's. */
+/* Members of the group find the sockets, and nobody else. Not by the set-group-id bit: moultd's unit may not
+ * set it. */
 gboolean snapshot_mounts_begin(SnapshotMounts *m, GError **error)
 {
         g_autofree char *parent = g_path_get_dirname(m->dir), *name = g_path_get_basename(m->dir);
@@ -328,7 +329,7 @@ gboolean snapshot_mounts_begin(SnapshotMounts *m, GError **error)
                 return moult_error_errno(error, errno, "making the directory of mounts, %s", m->dir);
         if (!socket_group_give(m->dir, m->group, error))
                 return FALSE;
-        return chmod(m->dir, 02750) == 0 ||
+        return chmod(m->dir, 0750) == 0 ||
                moult_error_errno(error, errno, "opening the directory of mounts, %s", m->dir);
 }
 

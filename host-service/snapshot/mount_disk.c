@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/fault.h"
 #include "host-service/snapshot/mount_private.h"
+#include "host-service/socket_group.h"
 
 struct opening {
         struct mount *m;
@@ -58,7 +59,10 @@ static gpointer open_work(gpointer data, GCancellable *cancellable, GError **err
 static void on_open(gpointer result, GError *error, gpointer user)
 {
         struct opening *o = user;
+        g_autoptr(GError) refused = NULL;
 
+        if (!error && !socket_group_give(present(o)->socket, o->m->owner->group, &refused))
+                error = refused;
         if (error) {
                 end(o, error);
                 return;
