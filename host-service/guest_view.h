@@ -51,6 +51,9 @@ struct guest_view_ops {
         /* A VM into which a window with this pack is plugged, or may be: then its file must not be removed.
          * Owned by the caller; NULL: none. */
         char *(*mapped_by)(gpointer self, const guint8 digest[static 32]);
+        /* The operation whose push to this VM is under way: it has begun, or a snapshot is taken for it.
+         * Owned by the caller; NULL: none. */
+        char *(*pushed_by)(gpointer self, const char *vm);
 };
 
 struct guest_view {

@@ -39,6 +39,19 @@ struct Service {
         Api *api;
 };
 
+/* A rollback and a push of the same VM: whoever is asked for while the other is under way does not begin. */
+static gboolean is_rolled_back(const char *vm, gpointer user)
+{
+        const Service *s = user;
+
+        return snapshot_rollbacks_has(s->rollbacks, vm);
+}
+
+static void on_rolled_back(gpointer user)
+{
+        push_manager_go_on(((Service *)user)->pushes);
+}
+
 static gboolean start(Service *s, const struct host_env *env, const struct host_config *config,
                       GError **error)
 {
@@ -80,6 +93,8 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                                             s->turns);
         s->rollbacks = snapshot_rollbacks_new(env, s->catalogue, s->jobs, push_manager_guest_view(s->pushes),
                                               s->turns, snapshot_layer_refs(s->snapshots));
+        snapshot_rollbacks_set_over(s->rollbacks, on_rolled_back, s);
+        push_manager_set_vm_busy(s->pushes, is_rolled_back, s);
         s->exports = snapshot_exports_new(env, s->catalogue, s->jobs, env->objects,
                                           snapshot_layer_refs(s->snapshots));
         s->verifies = snapshot_verifies_new(env, s->catalogue, s->jobs, snapshot_layer_refs(s->snapshots));
@@ -128,6 +143,8 @@ void service_free(Service *s)
         g_clear_pointer(&s->verifies, snapshot_verifies_free);
         g_clear_pointer(&s->prunes, snapshot_prunes_free);
         g_clear_pointer(&s->uploads, snapshot_uploads_free);
+        if (s->rollbacks)
+                push_manager_set_vm_busy(s->pushes, NULL, NULL);
         g_clear_pointer(&s->rollbacks, snapshot_rollbacks_free);
         g_clear_pointer(&s->rollouts, rollout_manager_free);
         g_clear_pointer(&s->share, share_free);

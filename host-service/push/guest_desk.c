@@ -73,6 +73,13 @@ static char *view_mapped_by(gpointer self, const guint8 digest[static 32])
         return d->mapped_by(d->user, digest);
 }
 
+static char *view_pushed_by(gpointer self, const char *vm)
+{
+        const struct guest_desk *d = self;
+
+        return d->pushed_by(d->user, vm);
+}
+
 static const struct guest_view_ops view_ops = {
         .look = view_look,
         .status = view_status,
@@ -81,6 +88,7 @@ static const struct guest_view_ops view_ops = {
         .ask = view_ask,
         .vm_changed = view_vm_changed,
         .mapped_by = view_mapped_by,
+        .pushed_by = view_pushed_by,
 };
 
 struct guest_view guest_desk_view(const struct guest_desk *d)

@@ -17,6 +17,7 @@ struct guest_desk {
         GuestAsks *asks;
         Leftovers *leftovers;
         char *(*mapped_by)(gpointer user, const guint8 digest[static 32]); /* as in guest_view_ops */
+        char *(*pushed_by)(gpointer user, const char *vm);                 /* likewise */
         gpointer user;
 };
 

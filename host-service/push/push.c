@@ -702,6 +702,11 @@ gboolean push_has_begun(const Push *p)
         return p->begun;
 }
 
+gboolean push_is_under_way(const Push *p)
+{
+        return p->begun || p->snapshot;
+}
+
 gboolean push_wants_place(const Push *p)
 {
         return p->wants_place;

@@ -52,6 +52,9 @@ gboolean push_wants_place(const Push *p);
 /* FALSE: it is only waited for, by its record, or not even that; nothing was said to the guest. It may be
  * freed, and its row taken up by another one later. */
 gboolean push_has_begun(const Push *p);
+/* It has begun, or the snapshot that it can be undone with is being taken, or was: nobody else changes what
+ * the VM's disks hold. */
+gboolean push_is_under_way(const Push *p);
 /* There is one now; as push_start(). */
 void push_take_place(Push *p);
 /* TRUE from before the pack is plugged until it is known to be gone. */

@@ -47,6 +47,8 @@ struct PushManager {
         VmReleases *releases;
         push_gate_func gate; /* or NULL */
         gpointer gate_user;
+        push_vm_busy_func vm_busy; /* or NULL */
+        gpointer vm_busy_user;
         struct guest_desk desk;
         struct guest_view view;
 };
@@ -180,7 +182,10 @@ static gboolean may_begin(const Push *p, gpointer user)
 {
         const PushManager *m = user;
 
-        return push_has_begun(p) || !m->gate || m->gate(push_record(p)->operation, m->gate_user);
+        if (push_has_begun(p))
+                return TRUE;
+        return (!m->gate || m->gate(push_record(p)->operation, m->gate_user)) &&
+               (!m->vm_busy || !m->vm_busy(push_record(p)->vm, m->vm_busy_user));
 }
 
 static gboolean has_place(const Push *p, gpointer user)
@@ -392,6 +397,12 @@ void push_manager_set_gate(PushManager *m, push_gate_func gate, gpointer user)
         m->gate_user = user;
 }
 
+void push_manager_set_vm_busy(PushManager *m, push_vm_busy_func busy, gpointer user)
+{
+        m->vm_busy = busy;
+        m->vm_busy_user = user;
+}
+
 void push_manager_go_on(PushManager *m)
 {
         start_more(m);
@@ -535,6 +546,21 @@ static char *mapped_by(gpointer user, const guint8 digest[static 32])
         return g_strdup(leftovers_find_digest(m->leftovers, digest));
 }
 
+static char *pushed_by(gpointer user, const char *vm)
+{
+        PushManager *m = user;
+        const GPtrArray *lists[] = {m->waiting, m->running};
+
+        for (guint l = 0; l < G_N_ELEMENTS(lists); l++)
+                for (guint i = 0; i < lists[l]->len; i++) {
+                        const Push *p = lists[l]->pdata[i];
+
+                        if (push_is_under_way(p) && g_str_equal(push_record(p)->vm, vm))
+                                return g_strdup(push_record(p)->operation);
+                }
+        return NULL;
+}
+
 const struct guest_view *push_manager_guest_view(PushManager *m)
 {
         return &m->view;
@@ -573,7 +599,8 @@ PushManager *push_manager_new(const struct host_env *env, Catalogue *c, Jobs *jo
         m->backings = vm_backings_new(m->guests, config->per_backing, start_more, m);
         m->asks = guest_asks_new(env);
         m->releases = vm_releases_new(env, c, m->guests, m->asks);
-        m->desk = (struct guest_desk){m->guests, m->notes, m->backings, m->asks, m->leftovers, mapped_by, m};
+        m->desk = (struct guest_desk){m->guests,    m->notes,  m->backings, m->asks,
+                                      m->leftovers, mapped_by, pushed_by,   m};
         m->view = guest_desk_view(&m->desk);
         jobs_register(jobs, &push_kind, m);
         jobs_register(jobs, &rollback_kind, m);

@@ -48,5 +48,10 @@ GPtrArray *push_manager_not_begun(const PushManager *m, const char *operation);
 /* Forgets those; their rows are held back by now. */
 void push_manager_let_go(PushManager *m, const char *operation);
 
+/* Asked before any push is begun. TRUE: not now, the VM's disks are going back to a restore point;
+ * push_manager_go_on() is called when they have. NULL: nobody is asked. */
+typedef gboolean (*push_vm_busy_func)(const char *vm, gpointer user);
+void push_manager_set_vm_busy(PushManager *m, push_vm_busy_func busy, gpointer user);
+
 /* Lives as long as the manager. */
 const struct guest_view *push_manager_guest_view(PushManager *m);

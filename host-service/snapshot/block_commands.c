@@ -69,6 +69,46 @@ JsonObject *block_reopen(const char *node, const char *file_node, const char *be
         return o;
 }
 
+JsonObject *block_reopen_with(JsonObject *reopen, JsonObject *more)
+{
+        JsonArray *options;
+
+        if (!reopen)
+                return more;
+        options = json_object_get_array_member(more, "options");
+        for (guint i = 0; i < json_array_get_length(options); i++)
+                json_array_add_element(json_object_get_array_member(reopen, "options"),
+                                       json_array_dup_element(options, i));
+        json_object_unref(more);
+        return reopen;
+}
+
+JsonObject *block_commit(const char *job, const char *top, const char *base)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "job-id", job);
+        json_object_set_string_member(o, "device", top);
+        json_object_set_string_member(o, "base-node", base);
+        return o;
+}
+
+JsonObject *block_job_complete(const char *job)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "device", job);
+        return o;
+}
+
+JsonObject *block_nodes_flat(void)
+{
+        JsonObject *o = json_object_new();
+
+        json_object_set_boolean_member(o, "flat", TRUE);
+        return o;
+}
+
 static void keep_flag(JsonObject *to, JsonObject *from, const char *name)
 {
         JsonNode *n = qmp_member(from, name);

@@ -31,6 +31,13 @@ JsonObject *block_add_image(const char *node, const char *format, const char *fi
                             gboolean read_only);
 /* blockdev-reopen: the image of block_add_image(), writable, over another node. */
 JsonObject *block_reopen(const char *node, const char *file_node, const char *below);
+/* Both at one instant, or neither. @reopen, or @more if that is NULL; @more is used up. */
+JsonObject *block_reopen_with(JsonObject *reopen, JsonObject *more);
+/* block-commit: what @top has goes into @base, below it, which takes its place at block-job-complete. */
+JsonObject *block_commit(const char *job, const char *top, const char *base);
+JsonObject *block_job_complete(const char *job);
+/* query-named-block-nodes, without what each stands on. */
+JsonObject *block_nodes_flat(void);
 /* What of @options, for the node that @node (of query-named-block-nodes) describes, would go back to QEMU's
  * defaults, stays as it is: how it is cached, and what becomes of zeros. Returns @options. */
 JsonObject *block_keep_options(JsonObject *options, JsonObject *node);

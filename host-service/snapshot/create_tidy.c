@@ -148,7 +148,6 @@ static gboolean is_on_next(const SnapshotCreate *s)
 
 void step_tidy(SnapshotCreate *s)
 {
-        JsonObject *flat;
 
         while (s->k < s->r->disks->len && !(s->disks[s->k].disk->is_first && is_on_next(s)))
                 s->k++;
@@ -156,7 +155,5 @@ void step_tidy(SnapshotCreate *s)
                 create_next(s);
                 return;
         }
-        flat = json_object_new();
-        json_object_set_boolean_member(flat, "flat", TRUE);
-        create_command(s, "query-named-block-nodes", flat, on_nodes);
+        create_command(s, "query-named-block-nodes", block_nodes_flat(), on_nodes);
 }

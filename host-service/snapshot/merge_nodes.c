@@ -20,10 +20,7 @@ static void own_node(char ret[static NODE_NAME_SIZE], const SnapshotMerge *m, No
 
 static void ask_for_nodes(SnapshotMerge *m, hypervisor_reply_func done)
 {
-        JsonObject *flat = json_object_new();
-
-        json_object_set_boolean_member(flat, "flat", TRUE);
-        merge_command(m, "query-named-block-nodes", flat, done);
+        merge_command(m, "query-named-block-nodes", block_nodes_flat(), done);
 }
 
 /* ---- which nodes there are ---- */

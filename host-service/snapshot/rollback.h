@@ -17,9 +17,15 @@
 
 typedef struct SnapshotRollbacks SnapshotRollbacks;
 
+/* A rollback is over: what waited for that goes on. From inside of its end. */
+typedef void (*snapshot_rollback_over_func)(gpointer user);
+
 /* Registers the kind; request {"vm", "snapshot": ID, "restart"}, the last may
  * be missing. All must outlive it; @guests is copied. */
 SnapshotRollbacks *snapshot_rollbacks_new(const struct host_env *env, Catalogue *c, Jobs *jobs,
                                           const struct guest_view *guests, VmTurns *turns, LayerRefs *refs);
+/* One of the VM has begun (its turn has come, or an earlier moultd had begun it): nothing is pushed to it. */
+gboolean snapshot_rollbacks_has(const SnapshotRollbacks *r, const char *vm);
+void snapshot_rollbacks_set_over(SnapshotRollbacks *r, snapshot_rollback_over_func over, gpointer user);
 /* What runs stops; the next daemon goes on from what is there. */
 void snapshot_rollbacks_free(SnapshotRollbacks *r);

@@ -7,8 +7,9 @@
 
 #define RESET_LOOK_MS 20u
 #define RESET_LOOKS   250u /* 5 s: QEMU does it at once, or not at all */
+#define FAILURES      3u   /* while the guest stands, 5 s apart */
 
-static void take(struct rollback *t, const rollback_step *way)
+void rollback_take(struct rollback *t, const rollback_step *way)
 {
         t->step = way;
         (*t->step)(t);
@@ -16,7 +17,7 @@ static void take(struct rollback *t, const rollback_step *way)
 
 void rollback_next(struct rollback *t)
 {
-        take(t, t->step + 1);
+        rollback_take(t, t->step + 1);
 }
 
 static gboolean is(const struct rollback *t, const char *state)
@@ -228,7 +229,36 @@ static void go_back(struct rollback *t)
         if (!t->back)
                 t->back = g_steal_pointer(&again);
         t->unsure = TRUE; /* until it is */
-        take(t, way_back);
+        rollback_take(t, way_back);
+}
+
+/* From the FAILURES-th on it is taken back; if QEMU refuses that as well, both are tried in turn. */
+static gboolean is_to_return(const struct rollback *t)
+{
+        return t->failures >= FAILURES && (t->failures - FAILURES) % 2 == 0 && rollback_may_return(t);
+}
+
+static void go_on(struct rollback *t)
+{
+        gboolean returns = is_to_return(t);
+
+        if (!returns)
+                g_clear_error(&t->back);
+        if (returns)
+                rollback_take(t, rollback_way_return);
+        else
+                rollback_take(t, is_complete(t) && rollback_is_running(t) ? way_tidy : way_there);
+}
+
+/* Why it is taken back, should it be. */
+static void note_failure(struct rollback *t, const GError *error)
+{
+        t->failures++;
+        g_clear_error(&t->back);
+        t->back = g_error_copy(error);
+        g_prefix_error(&t->back, "QEMU went on refusing the disks of the restore point, so the guest, which "
+                                 "stood meanwhile, goes "
+                                 "on with those that it had: ");
 }
 
 void rollback_live(struct rollback *t, const GError *foreign)
@@ -240,11 +270,12 @@ void rollback_live(struct rollback *t, const GError *foreign)
         t->unsure = t->placing = has_happened(t);
         if (t->placing && (t->place_error || foreign)) {
                 again = t->place_error ? g_steal_pointer(&t->place_error) : g_error_copy(foreign);
+                note_failure(t, again);
                 rollback_fail(t, again);
                 return;
         }
         if (t->placing) {
-                take(t, is_complete(t) && rollback_is_running(t) ? way_tidy : way_there);
+                go_on(t);
                 return;
         }
         if (!t->place_error && foreign)
@@ -257,7 +288,7 @@ void rollback_live(struct rollback *t, const GError *foreign)
         }
         t->unsure = TRUE;
         if (t->made)
-                take(t, way_there);
+                rollback_take(t, way_there);
         else
-                take(t, was_unsure ? way_anew : way_fetch);
+                rollback_take(t, was_unsure ? way_anew : way_fetch);
 }

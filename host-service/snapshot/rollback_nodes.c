@@ -159,21 +159,29 @@ static gboolean has_our_top(const struct rollback *t, const struct way *w)
         return w->live == SETTLE_BACK || (d && g_str_equal(d->node, node_of(node, t, w, NODE_NEXT, 0)));
 }
 
+/* All disks or none: as long as none is, the switch can be taken back (rollback_return.c). */
 void rollback_step_reopen(struct rollback *t)
 {
         char file[NODE_NAME_SIZE], image[NODE_NAME_SIZE], below[NODE_NAME_SIZE];
+        g_autoptr(GError) error = NULL;
+        JsonObject *all = NULL;
+        int fault;
 
-        fault_point("rollback-reopen");
+        if ((fault = fault_point("rollback-reopen")) != 0) {
+                error = g_error_new(MOULT_ERROR, MOULT_ERROR_IO, "blockdev-reopen: %s", g_strerror(fault));
+                rollback_place_failed(t, error);
+                return;
+        }
         for (guint i = 0; i < t->to->disks->len; i++) {
                 const struct way *w = &t->ways[i];
 
                 if (has_our_top(t, w) && !rollback_is_on(t, w))
-                        rollback_queue(t, "blockdev-reopen",
-                                       block_reopen(node_of(image, t, w, NODE_NEXT, 0),
-                                                    node_of(file, t, w, NODE_NEXT_FILE, 0),
-                                                    node_of(below, t, w, NODE_POINT, 0)),
-                                       FALSE);
+                        all = block_reopen_with(all, block_reopen(node_of(image, t, w, NODE_NEXT, 0),
+                                                                  node_of(file, t, w, NODE_NEXT_FILE, 0),
+                                                                  node_of(below, t, w, NODE_POINT, 0)));
         }
+        if (all)
+                rollback_queue(t, "blockdev-reopen", all, FALSE);
         rollback_send_all(t);
 }
 
@@ -248,9 +256,6 @@ static void on_nodes(JsonNode *result, const GError *error, gpointer user)
 
 void rollback_step_tidy(struct rollback *t)
 {
-        JsonObject *flat = json_object_new();
-
         fault_point("rollback-tidy");
-        json_object_set_boolean_member(flat, "flat", TRUE);
-        rollback_command(t, "query-named-block-nodes", flat, on_nodes);
+        rollback_command(t, "query-named-block-nodes", block_nodes_flat(), on_nodes);
 }

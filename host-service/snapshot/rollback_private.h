@@ -1,9 +1,11 @@
 /* host-service/snapshot/rollback_private.h - what the files of a rollback share; for them only.
  *
- * rollback.c: the job, and how it ends. rollback_plan.c: what is on record. rollback_below.c: what the new
- * tops stand on, and these. rollback_place.c: what is there, and whose the paths become. rollback_ask.c: what
- * QEMU says. rollback_live.c: the steps for a VM that runs, and which are left. rollback_nodes.c: what they
- * tell QEMU. rollback_domain.c: from what a domain of libvirt's is started. */
+ * rollback.c: the job and its turn. rollback_end.c: how it ends. rollback_plan.c: what is on record.
+ * rollback_below.c: what the new tops stand on, and these. rollback_place.c: what is there, and whose the
+ * paths become. rollback_ask.c: what QEMU says. rollback_live.c: the steps for a VM that runs, and which are
+ * left. rollback_nodes.c: what they tell QEMU. rollback_return.c: and takes back. rollback_domain.c: from
+ * what a domain of libvirt's is started.
+ */
 #pragma once
 
 #include "host-service/catalogue/layers.h"
@@ -27,7 +29,9 @@ struct SnapshotRollbacks {
         struct guest_view guests;
         VmTurns *turns;
         LayerRefs *refs;
-        GPtrArray *tasks; /* of struct rollback */
+        GPtrArray *tasks;                 /* of struct rollback */
+        snapshot_rollback_over_func over; /* or NULL */
+        gpointer over_user;
         gboolean closing;
 };
 
@@ -80,7 +84,8 @@ struct rollback {
         GQueue commands;           /* of struct rollback_command */
         GPtrArray *old;            /* nodes that may go */
         gboolean dropped;          /* one of them has, in this round */
-        guint waits;               /* for the reset */
+        guint waits;               /* for the reset, or jobs of QEMU's */
+        guint failures;            /* on the way there, while the guest stands */
         /* asking: the hypervisor; working: a thread has us; is_known: `before` is in the catalogue; unsure:
          * an earlier moultd has begun it, and how far it came is not known; made: the new tops are; placing:
          * a path may be one's */
@@ -101,6 +106,8 @@ struct rollback {
 void rollback_end(struct rollback *t, const GError *why);
 /* Back to what it was, if nothing has happened; else on, after another look. */
 void rollback_fail(struct rollback *t, const GError *error);
+/* From what is there, once more. */
+void rollback_resume(struct rollback *t);
 /* All paths are given away. */
 void rollback_record(struct rollback *t);
 /* What is there decides how it goes on. */
@@ -139,6 +146,13 @@ gboolean rollback_is_migrating(const struct rollback *t);
 /* Afterwards the guest is to run: one that an operator has stopped stays so, one that has come to an end by
  * itself starts again. */
 gboolean rollback_goes_on(const struct rollback *t);
+/* The first step of a way. */
+void rollback_take(struct rollback *t, const rollback_step *way);
+/* QEMU has new tops, but they stand on what was there before, no path is theirs, and the guest stands: it can
+ * get back what it had. */
+gboolean rollback_may_return(const struct rollback *t);
+/* Ends in rollback_look(). */
+extern const rollback_step rollback_way_return[];
 /* Of a VM that has a QEMU: which way it goes on. @foreign: why nothing may be touched; or NULL. */
 void rollback_live(struct rollback *t, const GError *foreign);
 

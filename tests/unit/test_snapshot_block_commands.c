@@ -36,6 +36,24 @@ Test(block_commands, nothing_is_left_to_a_header)
                "\"read-only\":false,\"discard\":\"unmap\"}]}");
 }
 
+Test(block_commands, several_disks_are_put_on_others_at_one_instant)
+{
+        expect(block_reopen_with(block_reopen_with(NULL, block_reopen("n", "f", "l")),
+                                 block_reopen("m", "g", "k")),
+               "{\"options\":[{\"driver\":\"qcow2\",\"node-name\":\"n\",\"file\":\"f\",\"backing\":\"l\","
+               "\"read-only\":false,\"discard\":\"unmap\"},"
+               "{\"driver\":\"qcow2\",\"node-name\":\"m\",\"file\":\"g\",\"backing\":\"k\","
+               "\"read-only\":false,\"discard\":\"unmap\"}]}");
+}
+
+Test(block_commands, a_top_is_taken_off_by_a_job)
+{
+        expect(block_commit("j", "n", "#block7"),
+               "{\"job-id\":\"j\",\"device\":\"n\",\"base-node\":\"#block7\"}");
+        expect(block_job_complete("j"), "{\"device\":\"j\"}");
+        expect(block_nodes_flat(), "{\"flat\":true}");
+}
+
 Test(block_commands, a_file_becomes_read_only_by_itself_when_nobody_writes)
 {
         expect(block_add_file("f", "/d/x", FALSE),
