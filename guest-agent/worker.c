@@ -69,10 +69,11 @@ void worker_free(Worker *w)
 {
         if (!w)
                 return;
-        g_thread_pool_free(w->pool, /* immediate= */ FALSE, /* wait_= */ TRUE);
-        /* Every task has posted its `done`; they use what their pushers still own. */
+        /* Each `done` uses what its pusher still owns, and may push again; so may whoever else the loop calls
+         * meanwhile. */
         while (w->pending > 0)
                 g_main_context_iteration(w->context, TRUE);
+        g_thread_pool_free(w->pool, /* immediate= */ FALSE, /* wait_= */ TRUE);
         g_main_context_unref(w->context);
         g_free(w);
 }

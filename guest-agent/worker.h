@@ -11,7 +11,7 @@ typedef void (*worker_func)(gpointer job);
 
 /* @threads: 1 does the work in order. */
 Worker *worker_new(unsigned threads);
-/* Waits for the queued work. */
+/* Waits for the queued work, and for what its `done` pushes. */
 void worker_free(Worker *w);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Worker, worker_free)
 
