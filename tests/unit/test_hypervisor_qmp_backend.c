@@ -34,10 +34,11 @@ struct rig {
         HypervisorStatus status;
 };
 
-/* Waits for a QEMU that does not answer end soon; one that does answer has time for it on a busy machine. */
+/* Waits for a guest that does not let go (8 s) and for a QEMU that does not answer (10 s) end soon; one that
+ * does answer has time for it on a busy machine. */
 static GSource *hasty_timer(gpointer self, guint delay_ms)
 {
-        return g_timeout_source_new(delay_ms >= 8000 ? 500 : delay_ms);
+        return g_timeout_source_new(delay_ms >= 10000 ? 3000 : delay_ms >= 8000 ? 500 : delay_ms);
 }
 
 static void on_event(HypervisorEvent event, const char *detail, gpointer user)
