@@ -9,6 +9,7 @@
 #include "host-service/snapshot/mount.h"
 #include "host-service/snapshot/prune.h"
 #include "host-service/snapshot/rollback.h"
+#include "host-service/snapshot/schedules.h"
 #include "host-service/snapshot/snapshot_manager.h"
 #include "host-service/snapshot/upload.h"
 #include "host-service/snapshot/verify.h"
@@ -32,6 +33,7 @@ struct Service {
         SnapshotVerifies *verifies;
         SnapshotMounts *mounts;
         SnapshotPrunes *prunes;
+        SnapshotSchedules *schedules;
         Metrics *metrics;
         Store *store;
         AuditLog *audit;
@@ -64,6 +66,7 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                                         .tls_listen = config->tls_listen,
                                         .listen = config->api_listen};
 
+        g_autoptr(GTimeZone) zone = g_time_zone_new_local();
         g_autofree char *mounts_dir = g_strconcat(config->socket, ".mounts", NULL);
 
         s->catalogue = catalogue_open(env, error);
@@ -104,6 +107,7 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
                                         snapshot_layer_refs(s->snapshots), mounts_dir, config->socket_group);
         api_config.mounts = s->mounts;
         s->prunes = snapshot_prunes_new(env, s->catalogue, s->jobs, s->snapshots, s->mounts);
+        s->schedules = snapshot_schedules_new(env, s->catalogue, s->jobs, zone);
         s->store = store_new(env, s->catalogue, s->jobs, s->releases, push_manager_guest_view(s->pushes),
                              config->trust_dir);
         if (config->audit_log) {
@@ -118,6 +122,7 @@ static gboolean start(Service *s, const struct host_env *env, const struct host_
         if (!s->api || !snapshot_mounts_begin(s->mounts, error) || !jobs_begin(s->jobs, error))
                 return FALSE;
         snapshot_prunes_begin(s->prunes);
+        snapshot_schedules_begin(s->schedules);
         push_manager_begin(s->pushes);
         s->housekeeping = housekeeping_new(env, s->catalogue);
         return TRUE;
@@ -138,6 +143,7 @@ void service_free(Service *s)
                 jobs_quiet(s->jobs);
         /* Answers that are still to come find the API gone; then those who would give them end. */
         g_clear_pointer(&s->api, api_free);
+        g_clear_pointer(&s->schedules, snapshot_schedules_free);
         g_clear_pointer(&s->exports, snapshot_exports_free);
         g_clear_pointer(&s->mounts, snapshot_mounts_free);
         g_clear_pointer(&s->verifies, snapshot_verifies_free);

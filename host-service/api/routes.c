@@ -4,6 +4,7 @@
 #include "host-service/api/refusal.h"
 #include "host-service/rollout/rollout_add.h"
 #include "host-service/snapshot/prune_plan.h"
+#include "host-service/snapshot/schedule_time.h"
 #include "host-service/store/share.h"
 #include "host-service/store/store.h"
 #include "proto/limits.h"
@@ -280,13 +281,18 @@ static const struct field snapshot_remove_body[] = {
         {0},
 };
 
+#define KEEP_FIELDS                                                                                          \
+        {"keep_last", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},                                      \
+                {"keep_hourly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},                            \
+                {"keep_daily", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},                             \
+                {"keep_weekly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},                            \
+        {                                                                                                    \
+                "keep_monthly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL                              \
+        }
+
 static const struct field snapshot_prune_body[] = {
         {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
-        {"keep_last", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
-        {"keep_hourly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
-        {"keep_daily", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
-        {"keep_weekly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
-        {"keep_monthly", FIELD_NUMBER, FALSE, 0, SNAPSHOT_KEEP_MAX, NULL},
+        KEEP_FIELDS,
         {"dry_run", FIELD_FLAG, FALSE, 0, 0, NULL},
         {0},
 };
@@ -311,6 +317,16 @@ static char *snapshot_verify_body_refusal(JsonObject *body)
                 return g_strdup("\"scratch\" is for what \"deep\" rebuilds");
         return NULL;
 }
+
+static const struct field schedule_body[] = {
+        {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
+        {"every_s", FIELD_NUMBER, TRUE, SCHEDULE_EVERY_MIN_S, SCHEDULE_EVERY_MAX_S, NULL},
+        {"at", FIELD_TEXT, FALSE, 0, 0, NULL},
+        {"quiesce", FIELD_FLAG, FALSE, 0, 0, NULL},
+        {"upload", FIELD_FLAG, FALSE, 0, 0, NULL},
+        KEEP_FIELDS,
+        {0},
+};
 
 static const struct field timeline_query[] = {
         {"vm", FIELD_TEXT, TRUE, 0, 0, vm_name_refusal},
@@ -373,6 +389,16 @@ const struct api_route api_routes[] = {
         {"POST", "/v1/operations/{id}/cancel", ID, NULL, NULL, NULL, FALSE, api_operations_cancel},
         {"GET", "/v1/operations/{id}/plan", ID, plan_query, NULL, NULL, FALSE, api_operations_plan},
         {"GET", "/v1/snapshots", {NULL}, snapshots_query, NULL, NULL, FALSE, api_snapshots_list},
+        {"GET", "/v1/snapshots/schedules", {NULL}, NULL, NULL, NULL, FALSE, api_schedules_list},
+        {"POST",
+         "/v1/snapshots/schedules",
+         {NULL},
+         NULL,
+         schedule_body,
+         api_schedules_refusal,
+         FALSE,
+         api_schedules_set},
+        {"DELETE", "/v1/snapshots/schedules/{name}", VM, NULL, NULL, NULL, FALSE, api_schedules_remove},
         {"GET", "/v1/snapshots/mounts", {NULL}, NULL, NULL, NULL, FALSE, api_snapshots_mounts},
         {"POST", "/v1/snapshots/mount", {NULL}, NULL, snapshot_mount_body, NULL, FALSE, api_snapshots_mount},
         {"POST",

@@ -4,6 +4,7 @@
  * Restore points with their disks, pushes and layers are one query each, however many there are. */
 #include "host-service/api/call.h"
 #include "host-service/catalogue/layers.h"
+#include "host-service/catalogue/schedules.h"
 #include "host-service/catalogue/snapshots.h"
 #include "host-service/snapshot/layer_name.h"
 
@@ -122,6 +123,8 @@ gboolean api_snapshots_timeline(struct api_call *call, GError **error)
                 call->api->catalogue, vm, (guint)fields_query_number(call->query, "limit", LIST_DEFAULT),
                 error);
         g_autoptr(GArray) items = g_array_new(FALSE, FALSE, sizeof(struct item));
+        g_autoptr(GError) why = NULL;
+        g_autoptr(ScheduleRecord) schedule = catalogue_schedule_get(call->api->catalogue, vm, &why);
         gboolean ok = all && add_snapshots(items, call, vm, all, error) &&
                       add_pushes(items, call, vm, oldest(all), error);
         JsonArray *a = json_array_new();
@@ -131,6 +134,14 @@ gboolean api_snapshots_timeline(struct api_call *call, GError **error)
         for (guint i = 0; i < items->len; i++)
                 json_array_add_object_element(a, g_array_index(items, struct item, i).json);
         json_object_set_array_member(o, "timeline", a);
+        if (schedule)
+                json_object_set_object_member(o, "schedule", schedule_record_to_json(schedule));
+        else
+                json_object_set_null_member(o, "schedule");
+        if (ok && why) {
+                g_propagate_error(error, g_steal_pointer(&why));
+                ok = FALSE;
+        }
         if (ok)
                 call_answer(call, SOUP_STATUS_OK, o);
         else

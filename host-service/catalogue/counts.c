@@ -58,9 +58,17 @@ gboolean catalogue_count(Catalogue *c, struct catalogue_counts *ret, GError **er
         n.release_bytes = sql_number(c, 0, "SELECT coalesce(sum(size), 0) FROM releases", "");
         n.file_bytes = sql_number(
                 c, 0, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", "");
+        n.schedules = sql_number(c, 0, "SELECT count(*) FROM schedules", "");
+        n.schedules_failing = sql_number(c, 0, "SELECT count(*) FROM schedules WHERE failures > 0", "");
         n.events = catalogue_event_last(c);
         *ret = n;
         return TRUE;
+}
+
+gint64 catalogue_event_count(Catalogue *c, const char *type, gint64 after, gint64 until)
+{
+        return sql_number(c, 0, "SELECT count(*) FROM events WHERE seq > ? AND seq <= ? AND type = ?", "iis",
+                          after, until, type);
 }
 
 GPtrArray *catalogue_push_list_ended(Catalogue *c, gint64 after, gint64 *ret_last, GError **error)

@@ -13,8 +13,11 @@ struct catalogue_counts {
         gint64 drift[DRIFT_STATE_MAX];          /* VMs, by what their last check found */
         gint64 file_bytes;                      /* of the database, without its journal */
         gint64 events;                          /* ever */
+        gint64 schedules, schedules_failing;    /* of snapshots; those whose last one has not gone well */
 };
 
 gboolean catalogue_count(Catalogue *c, struct catalogue_counts *ret, GError **error);
+/* Events of this type that came after @after, up to @until. */
+gint64 catalogue_event_count(Catalogue *c, const char *type, gint64 after, gint64 until);
 /* The pushes that have ended after event @after, oldest first; *ret_last: where to go on. */
 GPtrArray *catalogue_push_list_ended(Catalogue *c, gint64 after, gint64 *ret_last, GError **error);

@@ -178,7 +178,15 @@ static const char version_14[] =
 static const char version_15[] = "CREATE TABLE removals ("
                                  " snapshot TEXT PRIMARY KEY, vm TEXT NOT NULL) STRICT, WITHOUT ROWID;";
 
-const char *const catalogue_migrations[] = {version_1,  version_2,  version_3,  version_4,  version_5,
-                                            version_6,  version_7,  version_8,  version_9,  version_10,
-                                            version_11, version_12, version_13, version_14, version_15};
+/* Snapshots that are taken by themselves (schedules.h). */
+static const char version_16[] =
+        "CREATE TABLE schedules ("
+        " vm TEXT PRIMARY KEY REFERENCES vms ON DELETE CASCADE, every INTEGER NOT NULL,"
+        " at_minute INTEGER NOT NULL, options TEXT NOT NULL, since INTEGER NOT NULL, next INTEGER NOT NULL,"
+        " operation TEXT, last INTEGER NOT NULL, last_ok INTEGER NOT NULL, last_text TEXT,"
+        " failures INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+
+const char *const catalogue_migrations[] = {
+        version_1, version_2,  version_3,  version_4,  version_5,  version_6,  version_7,  version_8,
+        version_9, version_10, version_11, version_12, version_13, version_14, version_15, version_16};
 const int catalogue_migration_count = G_N_ELEMENTS(catalogue_migrations);

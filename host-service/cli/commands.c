@@ -67,19 +67,13 @@ static const struct command command_store = {
 };
 
 static const struct command *const snapshot_commands[] = {
-        &command_snapshot_create,
-        &command_snapshot_list,
-        &command_snapshot_upload,
-        &command_snapshot_rollback,
-        &command_snapshot_export,
-        &command_snapshot_merge,
-        &command_snapshot_verify,
-        &command_snapshot_remove,
-        &command_snapshot_prune,
-        &command_snapshot_mount,
-        &command_snapshot_mounts,
-        &command_snapshot_unmount,
-        NULL,
+        &command_snapshot_create,   &command_snapshot_list,
+        &command_snapshot_upload,   &command_snapshot_rollback,
+        &command_snapshot_export,   &command_snapshot_merge,
+        &command_snapshot_verify,   &command_snapshot_remove,
+        &command_snapshot_prune,    &command_snapshot_mount,
+        &command_snapshot_mounts,   &command_snapshot_unmount,
+        &command_snapshot_schedule, NULL,
 };
 
 static const struct command command_snapshot = {

@@ -23,6 +23,7 @@ extern const struct command command_snapshot_list;
 extern const struct command command_snapshot_mount;
 extern const struct command command_snapshot_mounts;
 extern const struct command command_snapshot_rollback;
+extern const struct command command_snapshot_schedule;
 extern const struct command command_snapshot_unmount;
 extern const struct command command_snapshot_upload;
 extern const struct command command_snapshot_merge;

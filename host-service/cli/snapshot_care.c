@@ -157,19 +157,34 @@ const struct command command_snapshot_remove = {
         .run = run_remove,
 };
 
+void snapshot_keep_entries(GOptionEntry *entries, struct snapshot_keep *keep)
+{
+        const GOptionEntry all[SNAPSHOT_KEEP_OPTIONS] = {
+                {"keep-last", 0, 0, G_OPTION_ARG_INT, &keep->n[0], "Keep the newest N", "N"},
+                {"keep-hourly", 0, 0, G_OPTION_ARG_INT, &keep->n[1],
+                 "The newest of each of the last N hours that have any", "N"},
+                {"keep-daily", 0, 0, G_OPTION_ARG_INT, &keep->n[2], "Of each of the last N days", "N"},
+                {"keep-weekly", 0, 0, G_OPTION_ARG_INT, &keep->n[3], "Of each of the last N weeks", "N"},
+                {"keep-monthly", 0, 0, G_OPTION_ARG_INT, &keep->n[4], "Of each of the last N months", "N"},
+        };
+
+        memcpy(entries, all, sizeof all);
+}
+
+void snapshot_keep_add(JsonObject *body, const struct snapshot_keep *keep)
+{
+        static const char *const members[SNAPSHOT_KEEP_OPTIONS] = {"keep_last", "keep_hourly", "keep_daily",
+                                                                   "keep_weekly", "keep_monthly"};
+
+        for (guint i = 0; i < SNAPSHOT_KEEP_OPTIONS; i++)
+                json_object_set_int_member(body, members[i], keep->n[i]);
+}
+
 static ExitCode run_prune(const struct command *self, Cli *cli, int argc, char **argv, GError **error)
 {
-        static const char *const members[] = {"keep_last", "keep_hourly", "keep_daily", "keep_weekly",
-                                              "keep_monthly"};
-        int keep[G_N_ELEMENTS(members)] = {0};
+        struct snapshot_keep keep = {{0}};
         gboolean dry_run = FALSE, detach = FALSE;
-        const GOptionEntry entries[] = {
-                {"keep-last", 0, 0, G_OPTION_ARG_INT, &keep[0], "The newest N", "N"},
-                {"keep-hourly", 0, 0, G_OPTION_ARG_INT, &keep[1],
-                 "The newest of each of the last N hours that have any", "N"},
-                {"keep-daily", 0, 0, G_OPTION_ARG_INT, &keep[2], "Of each of the last N days", "N"},
-                {"keep-weekly", 0, 0, G_OPTION_ARG_INT, &keep[3], "Of each of the last N weeks", "N"},
-                {"keep-monthly", 0, 0, G_OPTION_ARG_INT, &keep[4], "Of each of the last N months", "N"},
+        GOptionEntry entries[SNAPSHOT_KEEP_OPTIONS + 3] = {
                 {"dry-run", 'n', 0, G_OPTION_ARG_NONE, &dry_run,
                  "Only say what would go, and why the rest stays", NULL},
                 {"detach", 0, 0, G_OPTION_ARG_NONE, &detach, "Do not wait; print the job's id", NULL},
@@ -177,13 +192,13 @@ static ExitCode run_prune(const struct command *self, Cli *cli, int argc, char *
         };
         JsonObject *body;
 
+        snapshot_keep_entries(entries + 2, &keep);
         if (!command_parse(self, cli, entries, 1, 1, &argc, &argv, error))
                 return EXIT_CODE_OK;
         body = json_object_new();
         json_object_set_string_member(body, "vm", argv[1]);
         json_object_set_boolean_member(body, "dry_run", dry_run);
-        for (guint i = 0; i < G_N_ELEMENTS(members); i++)
-                json_object_set_int_member(body, members[i], keep[i]);
+        snapshot_keep_add(body, &keep);
         return remote_ask_for(cli, "/v1/snapshots/prune", body, detach, error);
 }
 

@@ -6,6 +6,7 @@
 #include "host-service/cli/commands.h"
 #include "host-service/cli/output.h"
 #include "host-service/cli/remote.h"
+#include "host-service/cli/text.h"
 
 static const struct column all_columns[] = {
         {"NAME", "name", COLUMN_TEXT},         {"VM", "vm", COLUMN_TEXT},
@@ -66,16 +67,34 @@ static void list_all(Cli *cli, Client *c, GError **error)
                 output_list(cli, list, all_columns, no_snapshots, error);
 }
 
+static void print_schedule(Cli *cli, JsonObject *s)
+{
+        const struct column next = {"", "next", COLUMN_TIME};
+        g_autofree char *every = s ? text_duration_us((uint64_t)MAX(json_number(s, "every_s"), 0) * 1000000)
+                                   : NULL,
+                        *when = s ? output_cell(s, &next) : NULL;
+
+        if (!s)
+                return;
+        output_words(cli, "\nSchedule: every %s, the next one at %s\n", every, when);
+        if (json_number(s, "failures") > 0)
+                output_words(cli, "  %" G_GINT64_FORMAT " in a row have failed; the last one: %s\n",
+                             json_number(s, "failures"),
+                             json_text(s, "last.text") ? json_text(s, "last.text") : "");
+}
+
 static void list_vm(Cli *cli, Client *c, const char *vm, GError **error)
 {
         g_autofree char *path = client_path("/v1/snapshots/timeline?vm=%s", vm);
-        g_autoptr(JsonNode) list = remote_get_member(c, path, "timeline", error);
+        g_autoptr(JsonNode) answer = client_get(c, path, error);
+        g_autoptr(JsonNode) list = answer ? remote_member(answer, "timeline", error) : NULL;
 
         if (!list)
                 return;
         if (cli->format == CLI_FORMAT_TABLE)
                 name_pushes(list);
         output_list(cli, list, vm_columns, no_snapshots, error);
+        print_schedule(cli, json_child(json_node_get_object(answer), "schedule"));
 }
 
 static ExitCode run_list(const struct command *self, Cli *cli, int argc, char **argv, GError **error)

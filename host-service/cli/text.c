@@ -103,7 +103,7 @@ gboolean text_parse_u64(const char *what, const char *text, uint64_t max, uint64
 static const struct {
         const char *name;
         uint64_t ms;
-} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {"w", 604800000}};
 
 /* One "90s" of the text; FALSE if it is none or too large. */
 static gboolean parse_part(const char **p, uint64_t *ret_ms)
@@ -139,7 +139,8 @@ gboolean text_parse_duration_ms(const char *text, uint64_t max_ms, uint64_t *ret
                 ok = parse_part(&p, &part) && !__builtin_add_overflow(sum, part, &sum);
         if (!ok) {
                 g_set_error(error, CLI_ERROR, CLI_ERROR_USAGE,
-                            "'%s' is not a length of time; write it like 500ms, 60s, 10m, 1h or 1m30s", text);
+                            "'%s' is not a length of time; write it like 500ms, 60s, 10m, 1h, 1d or 1m30s",
+                            text);
                 return FALSE;
         }
         if (sum == 0 || sum > max_ms) {

@@ -17,7 +17,7 @@ char *text_duration_us(uint64_t us);
 /* Local time, "2026-11-22 16:31:05"; "-" for 0. */
 char *text_time(int64_t unix_s);
 
-/* "500ms", "60s", "10m", "2h", "1m30s"; a bare number is seconds. FALSE with CLI_ERROR_USAGE. */
+/* "500ms", "60s", "10m", "2h", "1d", "2w", "1m30s"; a bare number is seconds. FALSE with CLI_ERROR_USAGE. */
 gboolean text_parse_duration_ms(const char *text, uint64_t max_ms, uint64_t *ret_ms, GError **error);
 /* Decimal digits only. @what names it in the error. */
 gboolean text_parse_u64(const char *what, const char *text, uint64_t max, uint64_t *ret, GError **error);

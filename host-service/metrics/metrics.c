@@ -24,7 +24,7 @@ struct Metrics {
         GSource *follow;
         gint64 counted; /* the last event whose push was counted */
         gint64 started_us;
-        Tally *pushes, *push_bytes, *requests;
+        Tally *pushes, *push_bytes, *requests, *schedule_runs;
         guint64 transport_changes;
         struct histogram push_time, stage_time, switch_time, request_time, loop_time;
         GMutex lock; /* of log_events: every thread logs */
@@ -72,12 +72,34 @@ static void count_push(Metrics *m, const PushRecord *r)
                 histogram_observe(&m->switch_time, seconds((gint64)r->switch_us));
 }
 
+static const char *const schedule_results[] = {"succeeded", "failed"};
+
+static void count_schedule(Metrics *m, const char *result, gint64 n)
+{
+        g_autofree char *labels = exposition_labels("result", result, NULL);
+
+        tally_add(m->schedule_runs, labels, (guint64)n);
+}
+
+static void count_schedules(Metrics *m, gint64 after, gint64 until)
+{
+        for (guint i = 0; i < G_N_ELEMENTS(schedule_results); i++) {
+                g_autofree char *type = g_strconcat("schedule.", schedule_results[i], NULL);
+
+                count_schedule(m, schedule_results[i],
+                               catalogue_event_count(m->catalogue, type, after, until));
+        }
+}
+
 static gboolean count_ended(Metrics *m, GError **error)
 {
+        gint64 before = m->counted;
         g_autoptr(GPtrArray) ended = catalogue_push_list_ended(m->catalogue, m->counted, &m->counted, error);
 
         for (guint i = 0; ended && i < ended->len; i++)
                 count_push(m, ended->pdata[i]);
+        if (ended)
+                count_schedules(m, before, m->counted);
         return ended != NULL;
 }
 
@@ -132,6 +154,8 @@ static void name_all(Metrics *m)
 
                         tally_add(m->pushes, labels, 0);
                 }
+        for (guint i = 0; i < G_N_ELEMENTS(schedule_results); i++)
+                count_schedule(m, schedule_results[i], 0);
         for (int s = MOULT__SOURCE_KIND__SOURCE_IVSHMEM; s <= MOULT__SOURCE_KIND__SOURCE_PMEM; s++) {
                 g_autofree char *labels = exposition_labels("transport", source_name(s), NULL);
 
@@ -150,6 +174,7 @@ Metrics *metrics_new(const struct host_env *env, Catalogue *c)
         m->pushes = tally_new(LABEL_SETS_MAX);
         m->push_bytes = tally_new(LABEL_SETS_MAX);
         m->requests = tally_new(LABEL_SETS_MAX);
+        m->schedule_runs = tally_new(LABEL_SETS_MAX);
         m->log_events = tally_new(LABEL_SETS_MAX);
         m->push_time = histogram_new(duration_bounds, G_N_ELEMENTS(duration_bounds));
         m->stage_time = histogram_new(duration_bounds, G_N_ELEMENTS(duration_bounds));
@@ -175,6 +200,7 @@ void metrics_free(Metrics *m)
         tally_free(m->pushes);
         tally_free(m->push_bytes);
         tally_free(m->requests);
+        tally_free(m->schedule_runs);
         tally_free(m->log_events);
         g_mutex_clear(&m->lock);
         g_free(m);
@@ -242,6 +268,18 @@ static void add_pushes(GString *out, const Metrics *m)
                            (double)m->transport_changes);
 }
 
+static void add_schedules(GString *out, const Metrics *m, const struct catalogue_counts *n)
+{
+        exposition_gauge(out, "moult_snapshot_schedules", "VMs of which snapshots are taken by themselves.",
+                         (double)n->schedules);
+        exposition_gauge(out, "moult_snapshot_schedules_failing",
+                         "Of these, those whose last snapshot, or what was to follow it, has failed.",
+                         (double)n->schedules_failing);
+        exposition_tally(out, "moult_snapshot_schedule_runs_total",
+                         "Snapshots that schedules have asked for and that are over, by result.",
+                         m->schedule_runs);
+}
+
 static void add_store(GString *out, const Metrics *m, const struct catalogue_counts *n)
 {
         struct host_disk_usage disk = {0};
@@ -294,6 +332,7 @@ char *metrics_text(Metrics *m, const struct metrics_view *view, GError **error)
         add_guests(out, &n, view);
         add_queues(out, &n);
         add_pushes(out, m);
+        add_schedules(out, m, &n);
         add_store(out, m, &n);
         add_service(out, m, &n, view);
         return g_string_free(g_steal_pointer(&out), FALSE);

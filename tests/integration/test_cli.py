@@ -391,7 +391,7 @@ def test_several_vms_that_end_alike_and_not_alike(host, packs):
 @pytest.mark.parametrize("typed, wanted", [
     ("moult ", {"drift", "push", "rollout", "rollback", "status", "fleet", "jobs", "history", "events", "vm", "release", "store",
                "key", "doctor", "token", "help", "template", "snapshot"}),
-    ("moult snapshot ", {"create", "export", "list", "merge", "mount", "mounts", "prune", "remove", "rollback", "unmount", "upload", "verify"}),
+    ("moult snapshot ", {"create", "export", "list", "merge", "mount", "mounts", "prune", "remove", "rollback", "schedule", "unmount", "upload", "verify"}),
     ("moult re", {"release"}),
     ("moult release ", {"apply", "build", "import", "list", "show", "verify", "remove", "capture"}),
     ("moult jobs ca", {"cancel"}),

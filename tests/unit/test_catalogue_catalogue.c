@@ -71,7 +71,7 @@ Test(catalogue, a_new_one_gets_the_newest_schema_and_survives_a_reopening)
         g_autoptr(HostWorld) w = host_world_new();
         Catalogue *c = host_world_catalogue(w);
 
-        cr_expect(eq(int, catalogue_schema_version(c), 15));
+        cr_expect(eq(int, catalogue_schema_version(c), 16));
         host_world_add_vm(c, "web-1");
         catalogue_close(c);
         c = host_world_catalogue(w);

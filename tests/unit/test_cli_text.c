@@ -98,13 +98,15 @@ Test(cli_text, reads_lengths_of_time)
         expect_parsed("60", 60000);
         expect_parsed("10m", 600000);
         expect_parsed("1h", 3600000);
+        expect_parsed("1d12h", 129600000);
+        expect_parsed("1w", 604800000);
         expect_parsed("1m30s", 90000);
         expect_parsed("1h0m1ms", 3600001);
 }
 
 Test(cli_text, refuses_what_is_no_length_of_time)
 {
-        static const char *const bad[] = {"",   "s",     "-1s", "1.5s", "1 s",  "1d", "0",
+        static const char *const bad[] = {"",   "s",     "-1s", "1.5s", "1 s",  "1y", "0",
                                           "0s", "8760h", "1sx", "1s ",  "ms1s", "+3", "0x3"};
 
         for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
