@@ -32,7 +32,8 @@ sync"""
 
 def can_be_saved(machine):
     """Machines with disks of a test's own are not like any other, and the processor of the host may not be saved."""
-    own = machine.disks or machine.qemu_args or machine.base_disk[0] != machine.image / "disk.img"
+    own = (machine.disks or machine.qemu_args or machine.base_disk[0] != machine.image / "disk.img"
+           or (machine.dir / "disk.qcow2").exists())
     return bool(FOLDER) and not own and not vms.have_kvm()
 
 
